@@ -1,0 +1,149 @@
+"""The table: one row an example, in Parquet, asked with SQL.
+
+A corpus is a folder:
+
+    my-corpus/
+      table.parquet    one row an example
+      corpus.json      name, sources, licences, what was counted while importing
+      audio/...        the recordings (or they stay where they are, see `root` in corpus.json)
+
+Columns every corpus has (`COLUMNS`); free columns (`kind`, `label`, `snr`, ...) may follow. Scorers add columns, selectors are SQL
+expressions over them (`--where "language = 'es' and duration < 10"`), so each data method is: columns in, row numbers or weights out.
+"""
+
+import hashlib
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from overture.errors import OvertureError, near
+
+COLUMNS = {
+    "id": pa.string(),  # unique in the corpus
+    "audio": pa.string(),  # path, relative to the corpus root
+    "start": pa.float64(),  # s, where in the file the utterance begins
+    "duration": pa.float64(),  # s, measured by decoding
+    "rate": pa.int32(),  # Hz, of the file
+    "channels": pa.int32(),  # of the file; utterances are averaged to mono when read
+    "text": pa.string(),
+    "language": pa.string(),  # BCP 47
+    "speaker": pa.string(),
+    "gender": pa.string(),
+    "source": pa.string(),  # package, dataset or folder the row came from, with its version
+    "licence": pa.string(),
+    "sha1": pa.string(),  # of the decoded 16-bit samples: equal recordings have equal hashes
+    "peak": pa.float32(),  # 0..1, largest absolute sample
+    "level": pa.float32(),  # dBFS, root mean square
+    "clipped": pa.float32(),  # share of samples at full scale
+}
+
+
+def corpora_home() -> Path:
+    """Where named corpora live: `$OVERTURE_HOME/corpora`, by default `~/.cache/overture/corpora`."""
+    home = os.environ.get("OVERTURE_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "overture") / "corpora"
+
+
+def find_corpus(name: str) -> Path:
+    """The folder of a corpus given by its name or by a path to its folder.
+
+    Raises OvertureError when there is none, with near names.
+    """
+    if Path(name).is_dir() and (Path(name) / "table.parquet").exists():
+        return Path(name)
+    if name == "embedded":
+        return Path(__file__).parent.parent / "corpora" / "embedded"
+    folder = corpora_home() / name
+    if (folder / "table.parquet").exists():
+        return folder
+    known = ["embedded", *(p.parent.name for p in corpora_home().glob("*/table.parquet"))]
+    raise OvertureError(
+        f"no corpus {name!r}. {near(name, known)} 'overture data get' installs one, 'overture data add' makes one of your recordings."
+    )
+
+
+class Table:
+    """Rows of one corpus, read-only. A selection (`where`) is a Table again and keeps the row numbers of the whole."""
+
+    def __init__(self, columns: pa.Table, *, name: str, root: Path, rows: np.ndarray | None = None) -> None:
+        """`columns`: the rows; `root`: what `audio` paths are relative to; `rows`: (N,) int64, their numbers in the corpus."""
+        self.columns, self.name, self.root = columns, name, root
+        self.rows = np.arange(columns.num_rows, dtype=np.int64) if rows is None else rows
+
+    @classmethod
+    def open(cls, name: str, where: str | None = None) -> Self:
+        """The corpus `name` (or the folder of that path), or those of its rows for which the SQL expression `where` is true."""
+        folder = find_corpus(name)
+        path = folder / "table.parquet"
+        try:
+            columns = pq.read_table(path, memory_map=True)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise OvertureError(f"{path} is not a readable Parquet file ({error}). Import the corpus again.") from error
+        missing = [c for c in ("id", "audio", "duration") if c not in columns.column_names]
+        if missing:
+            raise OvertureError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(columns.column_names)}.")
+        meta = folder / "corpus.json"
+        about: dict[str, Any] = json.loads(meta.read_text(encoding="utf8")) if meta.exists() else {}
+        root = Path(about.get("root") or ".")
+        table = cls(columns, name=about.get("name") or folder.name, root=root if root.is_absolute() else folder / root)
+        return table.where(where) if where else table
+
+    def __len__(self) -> int:
+        return int(self.columns.num_rows)
+
+    def where(self, expression: str) -> Self:
+        """The rows for which the SQL `expression` over the columns is true. The expression can read nothing but this table."""
+        found = self.sql(f"SELECT row_number FROM rows WHERE ({expression}) ORDER BY row_number", context=expression)
+        return self.take(found.column("row_number").to_numpy())
+
+    def sql(self, query: str, *, context: str | None = None) -> pa.Table:
+        """The answer to a SQL query over the table `rows` (all columns, and `row_number` from 0 within this table)."""
+        with duckdb.connect() as db:
+            db.register("columns_", self.columns.append_column("row_number", pa.array(np.arange(len(self)))))
+            db.execute("CREATE TEMP VIEW rows AS SELECT * FROM columns_")
+            db.execute("SET enable_external_access = false; SET lock_configuration = true")
+            try:
+                return db.execute(query).to_arrow_table()
+            except duckdb.Error as error:
+                names = ", ".join(self.columns.column_names)
+                raise OvertureError(f"in --where {context or query!r}: {error}\nColumns of {self.name!r}: {names}.") from error
+
+    def take(self, indices: np.ndarray) -> Self:
+        """The rows at `indices` (within this table), in that order."""
+        return type(self)(self.columns.take(pa.array(indices)), name=self.name, root=self.root, rows=self.rows[indices])
+
+    def numpy(self, column: str) -> np.ndarray:
+        """One column as an array (strings as objects)."""
+        if column not in self.columns.column_names:
+            raise OvertureError(f"corpus {self.name!r} has no column {column!r}. {near(column, self.columns.column_names)}")
+        return np.asarray(self.columns.column(column).to_numpy(zero_copy_only=False))
+
+    def row(self, index: int) -> dict[str, Any]:
+        """One row as a dictionary, `audio` made a full path."""
+        values: dict[str, Any] = {k: v[0] for k, v in self.columns.slice(index, 1).to_pydict().items()}
+        values["audio"] = str(self.root / values["audio"])
+        return values
+
+    @property
+    def hours(self) -> float:
+        return float(self.numpy("duration").sum()) / 3600
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits that change when a row, its text or its audio does."""
+        digest = hashlib.sha256(self.name.encode())
+        for column in ("id", "duration", "sha1", "text", "speaker", "language"):
+            if column in self.columns.column_names:
+                sink = pa.BufferOutputStream()
+                part = self.columns.select([column]).combine_chunks()
+                with pa.ipc.new_stream(sink, part.schema) as writer:
+                    writer.write_table(part)
+                digest.update(sink.getvalue())
+        return digest.hexdigest()[:12]
