@@ -1,0 +1,49 @@
+"""What the loader hands to an objective, and what an encoder hands back: padded tensors with honest lengths."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances padded to the longest. Padding is zero and nothing may depend on it (law 3)."""
+
+    rows: Tensor  # (B,) int64, row numbers in the table: the key of every per-example random draw
+    x: Tensor  # (B, T, F) features or (B, T) samples
+    lengths: Tensor  # (B,) int64, valid steps of x
+
+    def to(self, device: torch.device | str) -> Self:
+        if torch.device(device).type == "cpu":
+            return self
+        return type(self)(*(t.to(device, non_blocking=True) for t in (self.rows, self.x, self.lengths)))
+
+    @property
+    def valid(self) -> Tensor:
+        """(B, T) bool, true where x is not padding."""
+        return valid_mask(self.lengths, self.x.shape[1])
+
+
+def valid_mask(lengths: Tensor, steps: int) -> Tensor:
+    """(B,) lengths -> (B, steps) bool, true before each length."""
+    return torch.arange(steps, device=lengths.device)[None] < lengths[:, None]
+
+
+class States(NamedTuple):
+    """All hidden states of an encoder: the input projection first, then one a layer."""
+
+    hidden: tuple[Tensor, ...]  # (L + 1) of (B, T', D)
+    lengths: Tensor  # (B,) int64, valid steps of each
+
+
+class Encoder(Protocol):
+    """What a probe, a fine-tuning head or an exporter needs of a pre-trained model."""
+
+    frame_rate: float  # Hz, of the hidden states
+    dim: int  # D
+
+    def states(self, x: Tensor, lengths: Tensor) -> States:
+        """(B, T, F), (B,) -> States."""
+        ...
