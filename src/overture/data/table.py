@@ -88,7 +88,9 @@ class Table:
             raise OvertureError(f"{path} is not a readable Parquet file ({error}). Import the corpus again.") from error
         missing = [c for c in ("id", "audio", "duration") if c not in columns.column_names]
         if missing:
-            raise OvertureError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(columns.column_names)}.")
+            raise OvertureError(
+                f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(columns.column_names)}."
+            )
         meta = folder / "corpus.json"
         about: dict[str, Any] = json.loads(meta.read_text(encoding="utf8")) if meta.exists() else {}
         root = Path(about.get("root") or ".")
@@ -113,7 +115,9 @@ class Table:
                 return db.execute(query).to_arrow_table()
             except duckdb.Error as error:
                 names = ", ".join(self.columns.column_names)
-                raise OvertureError(f"in --where {context or query!r}: {error}\nColumns of {self.name!r}: {names}.") from error
+                raise OvertureError(
+                    f"in --where {context or query!r}: {error}\nColumns of {self.name!r}: {names}."
+                ) from error
 
     def take(self, indices: np.ndarray) -> Self:
         """The rows at `indices` (within this table), in that order."""
@@ -122,7 +126,9 @@ class Table:
     def numpy(self, column: str) -> np.ndarray:
         """One column as an array (strings as objects)."""
         if column not in self.columns.column_names:
-            raise OvertureError(f"corpus {self.name!r} has no column {column!r}. {near(column, self.columns.column_names)}")
+            raise OvertureError(
+                f"corpus {self.name!r} has no column {column!r}. {near(column, self.columns.column_names)}"
+            )
         return np.asarray(self.columns.column(column).to_numpy(zero_copy_only=False))
 
     def row(self, index: int) -> dict[str, Any]:

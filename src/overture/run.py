@@ -1,0 +1,119 @@
+"""What a training run is: one frozen, typed `Run`, complete in itself.
+
+A recipe is a function that returns one. Everything that changes a result stands here (and so in its fingerprint);
+what only changes how fast or how often something is written stands in `Loop` fields marked so.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from overture.config import fingerprint
+
+
+@runtime_checkable
+class Frontend(Protocol):
+    """Turns one utterance's samples into what the model sees. A frozen dataclass, hence part of the fingerprint."""
+
+    rate: int  # Hz, of the samples it wants
+
+    @property
+    def frame_rate(self) -> float: ...  # Hz, of its steps
+
+    @property
+    def dim(self) -> int: ...  # F
+
+    def __call__(self, wave: Any) -> Any: ...  # (N,) float32 -> (T, F) float32
+
+
+@runtime_checkable
+class ModelSpec(Protocol):
+    """The sizes of a network, and how to build it."""
+
+    def build(self, frontend: Frontend) -> Any: ...  # -> torch.nn.Module
+
+
+class Objective(Protocol):
+    """One pretext task: `(model, batch, draws) -> Loss`. A frozen dataclass; anything learnt belongs to the model."""
+
+    def __call__(self, model: Any, batch: Any, draws: Any) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which examples."""
+
+    corpus: str = "embedded"  # a name or a folder
+    where: str | None = None  # SQL over the table's columns
+    min_seconds: float = 0.0  # shorter utterances are left out (and counted)
+    max_seconds: float = 15.0  # longer ones are cropped, at a place drawn anew each epoch
+    cache: bool = True  # compute features once into a memory-mapped file; else anew each epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much audio an update sees. Seconds count padding."""
+
+    update_seconds: float = 120.0  # of one update, over all devices and accumulated micro-batches
+    micro_seconds: float = 120.0  # that one device holds at once; accumulation follows from it
+    longest_squared: float = 3000.0  # s^2: bound on (utterances x longest^2) of a micro-batch, for attention
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """AdamW with warm-up, hold, and linear decay; the three shares of the updates sum to one."""
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01  # on matrices; never on biases and norms
+    warmup: float = 0.07  # share of all updates
+    hold: float = 0.0  # share of all updates at full rate
+    final: float = 0.0  # rate at the end, as a share of lr
+    clip: float = 5.0  # largest gradient norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Player:
+    """An objective and the optimizer of the parameters that learn from it. Most recipes have one; a GAN has two."""
+
+    objective: Objective
+    optim: Optim = field(default_factory=Optim)
+    name: str = "model"
+    parameters: str = ""  # regular expression, searched in parameter names; what no player names is frozen
+    every: int = 1  # takes part in each `every`-th update
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """How long, how exactly, and what is written on the way."""
+
+    updates: int = 1000
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the machine multiplies in it
+    ema: float | None = None  # decay of an average of the weights, which is then what is exported
+    log_every: int = 20  # updates
+    checkpoint_every: int = 500  # updates
+    keep: int = 2  # checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A complete training run."""
+
+    recipe: str
+    size: str
+    frontend: Frontend
+    model: ModelSpec
+    players: tuple[Player, ...]
+    data: Data = field(default_factory=Data)
+    plan: Plan = field(default_factory=Plan)
+    loop: Loop = field(default_factory=Loop)
+    seed: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self)
+
+    @property
+    def folder_name(self) -> str:
+        """`tera-3f2a9c`: the recipe and the start of the fingerprint."""
+        return f"{self.recipe}-{self.fingerprint[:6]}"

@@ -1,0 +1,76 @@
+"""Downstream tasks: what each needs, how it splits, how it is scored. The protocol belongs to the task, not to the person who runs it.
+
+Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and caches its states,
+`probe` trains the heads, `ctc` holds the alphabet and the loss, `metrics` scores with intervals, `controls` holds what a result is judged against.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from overture.errors import OvertureError, near
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One way to judge a frozen encoder."""
+
+    name: str
+    about: str
+    target: str  # the column to be predicted
+    columns: tuple[str, ...]  # what the corpus must have
+    features: Literal[
+        "pooled", "frames"
+    ]  # `features.pooled` for `probe.classify`, `features.frames` for `probe.transcribe`
+    metric: Literal["accuracy", "cer"]
+    higher_is_better: bool
+    disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
+    disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
+    shared: tuple[str, ...] = ()  # columns whose values every part must have
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            name="speaker-id",
+            about="who speaks: the same speakers in all parts, other utterances and, where there is text, other sentences",
+            target="speaker",
+            columns=("speaker",),
+            features="pooled",
+            metric="accuracy",
+            higher_is_better=True,
+            disjoint=(),  # a row is in one part only, always
+            disjoint_if_possible=("text",),
+            shared=("speaker",),
+        ),
+        Task(
+            name="keyword",
+            about="which of a closed set of words or phrases is said, by voices that training has not heard",
+            target="text",
+            columns=("text",),
+            features="pooled",
+            metric="accuracy",
+            higher_is_better=True,
+            disjoint=(),
+            disjoint_if_possible=("speaker",),
+            shared=("text",),
+        ),
+        Task(
+            name="asr",
+            about="what is said, letter by letter (CTC): other voices and other sentences than in training",
+            target="text",
+            columns=("text", "speaker"),
+            features="frames",
+            metric="cer",
+            higher_is_better=False,
+            disjoint=("speaker", "text"),
+        ),
+    )
+}
+
+
+def find_task(name: str) -> Task:
+    """The task `name`. Raises OvertureError with near names."""
+    if name not in TASKS:
+        raise OvertureError(f"no task {name!r}. {near(name, TASKS)}")
+    return TASKS[name]

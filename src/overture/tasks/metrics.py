@@ -1,0 +1,214 @@
+"""Scores with error bars. Every metric is kept per utterance as (events, total), so that any score is a ratio of sums.
+
+Events are what is counted: wrong characters (CER), wrong words (WER), right answers (accuracy). Intervals are 95 %: percentile bootstrap
+over utterances (or over speakers, when utterances of a speaker are not independent; Bisani & Ney 2004), a t interval over seeds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from overture.errors import OvertureError
+
+Interval = tuple[float, float]
+LEVEL = 0.95
+
+
+class Counts(NamedTuple):
+    """One metric over N utterances."""
+
+    events: np.ndarray  # (N,) int64, errors or right answers
+    totals: np.ndarray  # (N,) int64, characters or words of the reference; 1 for accuracy
+
+    @property
+    def value(self) -> float:
+        """The score. Raises OvertureError when there is nothing to divide by (no reference has any text)."""
+        total = int(self.totals.sum())
+        if total == 0:
+            raise OvertureError(
+                f"no score: none of the {len(self.totals)} references has any text. Choose other test rows."
+            )
+        return float(self.events.sum() / total)
+
+
+def _edits(references: Sequence[str], hypotheses: Sequence[str], words: bool) -> Counts:
+    import jiwer
+
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references, {len(hypotheses)} hypotheses")
+    reference = [" ".join(text.split()) for text in references]
+    hypothesis = [" ".join(text.split()) for text in hypotheses]
+
+    def size(text: str) -> int:
+        return len(text.split()) if words else len(text)
+
+    totals = np.array([size(text) for text in reference], dtype=np.int64)
+    errors = np.zeros(len(reference), dtype=np.int64)
+    # Nothing to align where one side is empty, and jiwer 3 refuses an empty reference: all insertions, or all deletions.
+    aligned = [i for i, (r, h) in enumerate(zip(reference, hypothesis)) if r and h]
+    for i in set(range(len(reference))) - set(aligned):
+        errors[i] = size(reference[i]) + size(hypothesis[i])
+    if aligned:
+        process = jiwer.process_words if words else jiwer.process_characters
+        found = process([reference[i] for i in aligned], [hypothesis[i] for i in aligned])
+        for i, chunks in zip(aligned, found.alignments):
+            errors[i] = sum(
+                max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx)
+                for c in chunks
+                if c.type != "equal"
+            )
+    return Counts(errors, totals)
+
+
+def cer(references: Sequence[str], hypotheses: Sequence[str]) -> Counts:
+    """Character errors (spaces between words are characters). An empty reference counts its hypothesis as insertions and has total 0."""
+    return _edits(references, hypotheses, words=False)
+
+
+def wer(references: Sequence[str], hypotheses: Sequence[str]) -> Counts:
+    """Word errors, words split at white space. An empty reference counts its hypothesis as insertions and has total 0."""
+    return _edits(references, hypotheses, words=True)
+
+
+def accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> Counts:
+    """Right answers: events 1 where both strings are equal; totals 1."""
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references, {len(hypotheses)} hypotheses")
+    right = np.array([r == h for r, h in zip(references, hypotheses)], dtype=np.int64)
+    return Counts(right, np.ones(len(right), dtype=np.int64))
+
+
+def _units(values: np.ndarray, groups: ArrayLike | None) -> np.ndarray:
+    """(N, S) -> (U, S): what is drawn, an utterance or all utterances of one group."""
+    if groups is None:
+        return values
+    names = np.array([str(g) for g in np.asarray(groups, dtype=object)])
+    if len(names) != len(values):
+        raise ValueError(f"{len(values)} utterances, {len(names)} group names")
+    _, which = np.unique(names, return_inverse=True)
+    out = np.zeros((which.max() + 1, values.shape[1]))
+    np.add.at(out, which, values)
+    return out
+
+
+def _resampled(units: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """(U, S) -> (n, S): column sums of n draws of U units with replacement."""
+    rng = np.random.default_rng(seed)
+    count = len(units)
+    step = max(1, 2_000_000 // count)  # draws at a time, bounds memory
+    sums = [units[rng.integers(count, size=(min(step, n - i), count))].sum(axis=1) for i in range(0, n, step)]
+    return np.concatenate(sums)
+
+
+def _percentiles(values: np.ndarray) -> Interval:
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.nanpercentile(values, [tail, 100 - tail])  # nan: a draw in which no reference has text
+    return float(low), float(high)
+
+
+def bootstrap(
+    events: ArrayLike, totals: ArrayLike, n: int = 1000, seed: int = 0, groups: ArrayLike | None = None
+) -> Interval | None:
+    """95 % percentile interval of sum(events) / sum(totals) over utterances, or over `groups` ((N,), e.g. speakers) drawn whole.
+
+    None where it would mean nothing: fewer than two units to draw from, or no total. Under some twenty units it is too narrow.
+    """
+    values = np.stack([np.asarray(events, float), np.asarray(totals, float)], axis=1)
+    units = _units(values, groups)
+    if len(units) < 2 or values[:, 1].sum() == 0:
+        return None
+    sums = _resampled(units, n, seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _percentiles(np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """System a minus system b on the same utterances."""
+
+    difference: float
+    interval: Interval
+    p: float  # two-sided; not below 2 / (n + 1), the finest that n draws can tell
+
+
+def paired_bootstrap(a: Counts, b: Counts, n: int = 1000, seed: int = 0, groups: ArrayLike | None = None) -> Difference:
+    """The difference of two systems' scores: the same draws of utterances (or of `groups`) for both.
+
+    p is the share of draws on the far side of no difference, doubled. Raises OvertureError when the two were not scored on the same
+    references, or on fewer than two units.
+    """
+    if len(a.totals) != len(b.totals) or not np.array_equal(a.totals, b.totals):
+        raise OvertureError(
+            f"the two systems were scored on different references ({len(a.totals)} and {len(b.totals)} utterances). "
+            "Score both on the same test rows, in the same order."
+        )
+    units = _units(np.stack([a.events, b.events, a.totals], axis=1).astype(float), groups)
+    if len(units) < 2:
+        raise OvertureError(
+            f"a comparison needs at least two utterances or groups to draw from, there is {len(units)}."
+        )
+    difference = a.value - b.value
+    sums = _resampled(units, n, seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = np.where(sums[:, 2] > 0, (sums[:, 0] - sums[:, 1]) / sums[:, 2], np.nan)
+    draws = draws[~np.isnan(draws)]
+    far = min((draws <= 0).sum(), (draws >= 0).sum())
+    return Difference(difference, _percentiles(draws), min(1.0, 2 * (float(far) + 1) / (len(draws) + 1)))
+
+
+def seeds_interval(values: Sequence[float]) -> Interval | None:
+    """95 % t interval of the mean over training seeds; None with fewer than two."""
+    if len(values) < 2:
+        return None
+    from scipy import stats
+
+    x = np.asarray(values, float)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1)) * float(x.std(ddof=1)) / np.sqrt(len(x))
+    return float(x.mean() - half), float(x.mean() + half)
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """The score of the utterances with one value of one column."""
+
+    column: str
+    group: str | None  # None: the column is empty there
+    utterances: int
+    total: int  # reference characters or words, or utterances
+    value: float | None  # None when total is 0
+    interval: Interval | None
+
+
+def by_group(counts: Counts, columns: Mapping[str, ArrayLike], n: int = 1000, seed: int = 0) -> list[GroupRow]:
+    """One row for each value of each column ((N,) strings or None), in the order of the columns, values sorted, empty ones last.
+
+    The rows of one column hold every utterance once: their utterances and totals sum to the whole.
+    """
+    rows = []
+    for column, given in columns.items():
+        values = np.asarray(given, dtype=object)
+        if len(values) != len(counts.totals):
+            raise ValueError(
+                f"column {column!r} has {len(values)} values, the score has {len(counts.totals)} utterances"
+            )
+        names: list[str | None] = [*sorted({str(v) for v in values if v is not None})]
+        if any(v is None for v in values):
+            names.append(None)
+        for name in names:
+            here = np.array([v is None if name is None else (v is not None and str(v) == name) for v in values])
+            part = Counts(counts.events[here], counts.totals[here])
+            total = int(part.totals.sum())
+            rows.append(
+                GroupRow(
+                    column,
+                    name,
+                    int(here.sum()),
+                    total,
+                    part.value if total else None,
+                    bootstrap(*part, n=n, seed=seed),
+                )
+            )
+    return rows

@@ -1,0 +1,422 @@
+"""The one training loop, for every recipe.
+
+An update is: the rows the plan says, dealt out; for each player, forward and backward over its micro-batches; one division
+by the global number of targets; clip; step. Everything random is a function of (seed, update, row), so an interrupted run
+goes on to the bit where it was.
+"""
+
+import json
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import overture
+from overture.config import to_dict
+from overture.data.batch import Batch
+from overture.data.draws import Draws
+from overture.data.plan import BatchPlan, Position
+from overture.data.source import Cached, Live, Source, collate, in_order
+from overture.data.table import Table
+from overture.errors import OvertureError
+from overture.run import Player, Run
+from overture.train import health
+from overture.train import state as checkpoint
+from overture.train.engine import Engine, TrainStep
+from overture.train.optim import build_optimizer, clip_, rate, share_parameters
+from overture.train.track import JsonlTracker, Tracker
+
+Record = dict[str, Any]
+Batches = list[tuple[Batch, bool]]  # the micro-batches of one device in one update, and whether each counts
+AHEAD = 3  # updates whose batches are prepared while one is computed
+
+
+@dataclass(frozen=True)
+class Training:
+    """The examples of a run, ready."""
+
+    run: Run
+    table: Table
+    source: Source
+    plan: BatchPlan
+    left_out: int  # utterances under data.min_seconds
+
+    @classmethod
+    def prepare(cls, run: Run, progress: Callable[[str, float], None] | None = None) -> "Training":
+        """Open the corpus, compute or map its features, make the plan. `progress` is told what is done and its share.
+
+        Raises OvertureError for whatever is wrong with the corpus, before the first update.
+        """
+        whole = Table.open(run.data.corpus, run.data.where)
+        table = whole.take(np.flatnonzero(whole.numpy("duration") >= run.data.min_seconds))
+        told = None if progress is None else (lambda share: progress("features", share))
+        source: Source = Cached.open(table, run.frontend, told) if run.data.cache else Live(table, run.frontend)
+        plan = BatchPlan(
+            table.numpy("duration"),
+            update=run.plan.update_seconds,
+            micro=run.plan.micro_seconds,
+            longest_squared=run.plan.longest_squared,
+            longest=run.data.max_seconds,
+            seed=run.seed,
+        )
+        return cls(run, table, source, plan, len(whole) - len(table))
+
+    def batches(self, rows: np.ndarray, update: int, engine: Engine) -> Batches:
+        """What this device computes of an update."""
+        draws = Draws(self.run.seed, update)
+        longest = round(self.run.data.max_seconds * self.run.frontend.frame_rate)
+        return [
+            (collate(self.source, self.table.rows, micro.rows, longest=longest, draws=draws), micro.real)
+            for micro in self.plan.micro_batches(rows, rank=engine.rank, world=engine.world)
+        ]
+
+    def stream(self, update: int, position: Position, engine: Engine) -> Iterator[tuple[np.ndarray, Batches]]:
+        """Updates from `update` at `position` on, without end, prepared ahead in threads."""
+
+        def places() -> Iterator[tuple[int, np.ndarray]]:
+            number, at = update, position
+            while True:
+                yield number, self.plan.updates(at.epoch)[at.index]
+                number, at = number + 1, at.next(self.plan)
+
+        def fetch(place: tuple[int, np.ndarray]) -> tuple[np.ndarray, Batches]:
+            number, rows = place
+            return rows, self.batches(rows, number, engine)
+
+        return in_order(fetch, places(), ahead=AHEAD)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the forward and backward passes of one player in one update gave."""
+
+    loss: float  # mean over all targets of all devices
+    targets: float
+    norm: float  # of the gradient, before clipping
+    watch: dict[str, Tensor]
+    frames: Tensor  # (N, D)
+
+
+class Trainer:
+    """The model, optimizers and state of one run on one device among `engine.world`."""
+
+    def __init__(self, run: Run, engine: Engine) -> None:
+        self.run, self.engine = run, engine
+        torch.manual_seed(run.seed)
+        model: nn.Module = run.model.build(run.frontend).to(engine.device).train()
+        own = share_parameters(model, run.players)
+        if engine.world > 1 and engine.kind == "fsdp" and len(run.players) > 1:
+            raise OvertureError("FSDP trains recipes of one player; use --engine ddp for this one")
+        self.parameters = own
+        engine.shard(model)
+        self.wrapped = []
+        for player in run.players:
+            with self._only(player):
+                self.wrapped.append(engine.wrap(TrainStep(model, player.objective)))
+        self.parameters = own = share_parameters(model, run.players)  # anew: FSDP has replaced them by their shards
+        trained = {n: p for parameters in own for n, p in parameters.items()}
+        self.state = checkpoint.State(
+            model=model,
+            optimizers={p.name: build_optimizer(parameters, p.optim) for p, parameters in zip(run.players, own)},
+            ema={n: p.detach().clone() for n, p in trained.items()} if run.loop.ema else None,
+        )
+        self.bf16 = engine.bf16(run.loop.precision)
+        self.gradients = health.GradientWatch(trained)
+
+    @contextmanager
+    def _only(self, player: Player) -> Iterator[None]:
+        """Only the parameters of `player` ask for gradients."""
+        others = [p for q, own in zip(self.run.players, self.parameters) if q is not player for p in own.values()]
+        for parameter in others:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in others:
+                parameter.requires_grad_(True)
+
+    def backward(self, index: int, batches: Batches, draws: Draws) -> Pass:
+        """Gradients of player `index`, divided by the global number of targets and clipped."""
+        player, wrapped, own = self.run.players[index], self.wrapped[index], self.parameters[index]
+        self.state.optimizers[player.name].zero_grad(set_to_none=True)
+        total = torch.zeros(2, dtype=torch.float64, device=self.engine.device)  # loss sum, targets
+        with self._only(player):
+            for i, (batch, real) in enumerate(batches):
+                draws.seed_torch((index * len(batches) + i) * self.engine.world + self.engine.rank)
+                with self.engine.accumulate(wrapped, last=i == len(batches) - 1):
+                    with torch.autocast(self.engine.device.type, torch.bfloat16, enabled=self.bf16):
+                        loss = wrapped(batch.to(self.engine.device), draws)
+                    (loss.sum * float(real)).backward()
+                if real:
+                    total += torch.stack([loss.sum.detach().double(), loss.count.double()])
+        loss_sum, targets = self.engine.sum(total).tolist()
+        gradients = [p.grad for p in own.values() if p.grad is not None]
+        torch._foreach_mul_(gradients, self.engine.world / max(targets, 1.0))  # the engine averaged over devices
+        norm = clip_(list(own.values()), player.optim.clip)
+        full: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        return Pass(loss_sum / max(targets, 1.0), targets, float(full), loss.watch, loss.frames)
+
+    def try_largest(self, training: Training) -> int:
+        """Compute the largest planned update and learn nothing from it: memory fails now or never. Its FLOPs, on all devices.
+
+        Raises OvertureError when it does not fit in memory.
+        """
+        batches = training.batches(training.plan.largest(), 0, self.engine)
+        model = self.state.model
+        buffers = {n: b.clone() for n, b in model.named_buffers()}
+        try:
+            with FlopCounterMode(display=False) as counter:
+                for index in range(len(self.run.players)):
+                    self.backward(index, batches, Draws(self.run.seed, 0))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OvertureError(
+                f"the largest planned micro-batch ({self.run.plan.micro_seconds:g} s of audio) does not fit in memory: "
+                "lower plan.micro_seconds; the update stays the same, by accumulation"
+            ) from error
+        for parameter in model.parameters():
+            parameter.grad = None
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+        return int(counter.get_total_flops()) * self.engine.world
+
+    def step(self, batches: Batches) -> tuple[Record, Pass, list[health.Finding]]:
+        """One update: the numbers to record, those of the first player to look into, and findings that stop the run.
+
+        With a finding, no weight of the player at fault has changed.
+        """
+        state, run = self.state, self.run
+        draws = Draws(run.seed, state.update)
+        record: Record = {}
+        first: Pass | None = None
+        for index, player in enumerate(run.players):
+            if state.update % player.every:
+                continue
+            result = self.backward(index, batches, draws)
+            first = first or result
+            mark = f"{player.name}/" if index else ""
+            lr = rate(player.optim, state.update, run.loop.updates)
+            record |= {f"{mark}loss": result.loss, f"{mark}grad_norm": result.norm, f"{mark}lr": lr}
+            ill = health.check({"update": state.update, "loss": result.loss, "grad_norm": result.norm})
+            if ill:
+                return record, result, ill
+            optimizer = state.optimizers[player.name]
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        if first is None:
+            raise OvertureError("no player takes part in every update: one needs every = 1")
+        if run.loop.ema:
+            state.average(run.loop.ema)
+        missing = self.gradients.look()
+        return record, first, [missing] if missing else []
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended."""
+
+    folder: Path
+    finished: bool  # false: interrupted, the same call goes on
+    updates: int
+    seconds: float  # of training, over all starts
+    audio_hours: float
+    flops: float
+
+
+def train(
+    run: Run,
+    folder: Path,
+    *,
+    engine: Engine,
+    trackers: Sequence[Callable[[Path], Tracker]] = (),
+    on_record: Callable[[Record], None] | None = None,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> Outcome:
+    """Train `run` in `folder`, from its newest checkpoint if it has one, to its end, a Ctrl-C or an illness.
+
+    Raises IllRun when a health rule stops it, OvertureError for bad data, no memory, no disk.
+    """
+    training = Training.prepare(run, on_progress)
+    trainer = Trainer(run, engine)
+    state = trainer.state
+    _describe(run, folder, training, trainer)
+    resumed = checkpoint.restore(state, folder)
+    flops_file = folder / "flops.json"
+    if not resumed:
+        flops = trainer.try_largest(training)
+        if engine.first:
+            rows = training.plan.largest()
+            padded = len(rows) * float(training.plan.lengths[rows].max())
+            flops_file.write_text(json.dumps({"flops_per_padded_second": flops / padded}))
+    engine.barrier()
+    flops_per_second = json.loads(flops_file.read_text())["flops_per_padded_second"]
+    open_trackers: list[Tracker] = []
+    if engine.first:
+        open_trackers = [JsonlTracker(folder, resumed_at=state.update), *(t(folder) for t in trackers)]
+
+    def tell(record: Record) -> None:
+        for tracker in open_trackers:
+            tracker.log(record)
+        if engine.first and on_record is not None:
+            on_record(record)
+
+    def write() -> None:
+        path = checkpoint.save(state, folder, engine, keep=run.loop.keep)
+        tell({"kind": "checkpoint", "update": state.update, "seconds": state.seconds, "path": path.name})
+
+    def stop_if_ill(findings: list[health.Finding], rows: np.ndarray) -> None:
+        for finding in findings:
+            tell(
+                {
+                    "kind": "health",
+                    "update": state.update,
+                    "rule": finding.rule,
+                    "message": finding.message,
+                    "stopped": finding.stop,
+                }
+            )
+        stopping = [f for f in findings if f.stop]
+        if stopping:
+            if engine.first:
+                ids = training.table.take(rows).numpy("id").tolist()
+                (folder / "bad_update.json").write_text(json.dumps({"update": state.update, "rows": ids}, indent=1))
+            raise health.IllRun(f"stopped at update {state.update}: {stopping[0].rule}: {stopping[0].message}")
+
+    stream = training.stream(state.update, state.position, engine)
+    padded = real = targets = 0.0
+    since = time.perf_counter()
+    saved = state.update if resumed else -1
+    try:
+        with _interrupt() as interrupted:
+            while state.update < run.loop.updates:
+                begun = time.perf_counter()
+                rows, batches = next(stream)
+                record, result, findings = trainer.step(batches)
+                stop_if_ill(findings, rows)
+                lengths = training.plan.lengths[rows]
+                padded, real = padded + len(rows) * float(lengths.max()), real + float(lengths.sum())
+                targets += result.targets
+                state.update += 1
+                state.position = state.position.next(training.plan)
+                state.seconds += time.perf_counter() - begun
+                state.audio_seconds += float(lengths.sum())
+                stop = engine.sum(torch.tensor(float(interrupted()), device=engine.device)).item() > 0
+                last = state.update == run.loop.updates
+                if state.update % run.loop.log_every == 0 or last or state.update == 1:
+                    spread = health.spread(result.frames)
+                    now = time.perf_counter()
+                    tell(
+                        {
+                            "kind": "update",
+                            "update": state.update,
+                            "updates": run.loop.updates,
+                            "epoch": state.position.epoch,
+                        }
+                        | record
+                        | {
+                            "seconds": state.seconds,
+                            "targets": result.targets,
+                            "targets_per_s": targets / (now - since),
+                            "audio_hours": state.audio_seconds / 3600,
+                            "padding": 1 - real / padded,
+                            "watch": spread | {n: float(v) for n, v in result.watch.items()},
+                        }
+                    )
+                    padded = real = targets = 0.0
+                    since = now
+                    stop_if_ill(
+                        health.check(
+                            {"update": state.update, **{k: record[k] for k in ("loss", "grad_norm")}, **spread}
+                        ),
+                        rows,
+                    )
+                if state.update % run.loop.checkpoint_every == 0 or last or stop:
+                    write()
+                    saved = state.update
+                if stop:
+                    break
+        if saved < 0:  # a run of no updates still leaves its weights
+            write()
+    finally:
+        stream.close()  # type: ignore[attr-defined]  # a generator: ends its threads
+        for tracker in open_trackers:
+            tracker.close()
+    hours = state.audio_seconds / 3600
+    done = state.update >= run.loop.updates
+    return Outcome(folder, done, state.update, state.seconds, hours, flops_per_second * state.audio_seconds)
+
+
+def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> None:
+    """Write `run.json`, or hold the one that is there against this run. Raises OvertureError when the data has changed."""
+    path = folder / "run.json"
+    table = training.table
+    data = {
+        "corpus": table.name,
+        "rows": len(table),
+        "hours": table.hours,
+        "fingerprint": table.fingerprint,
+        "too_short": training.left_out,
+    }
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf8"))
+        if old["data"]["fingerprint"] != data["fingerprint"]:
+            raise OvertureError(
+                f"{folder} was trained on corpus {old['data']['corpus']!r} ({old['data']['fingerprint']}), which has changed since "
+                f"({data['fingerprint']}). Move that folder away to start anew."
+            )
+        return
+    if not trainer.engine.first:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "recipe": run.recipe,
+        "size": run.size,
+        "fingerprint": run.fingerprint,
+        "config": to_dict(run),
+        "data": data,
+        "parameters": sum(p.numel() for p in trainer.state.model.parameters()),
+        "precision": "bf16" if trainer.bf16 else "fp32",
+        "device": str(trainer.engine.device)
+        if trainer.engine.world == 1
+        else f"{trainer.engine.world} x {trainer.engine.device.type}",
+        "versions": {"overture": overture.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
+    part.replace(path)
+
+
+@contextmanager
+def _interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM end the run after the update under way, with a checkpoint; a second Ctrl-C ends it at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = True
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever runs us there stops us another way
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

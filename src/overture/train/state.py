@@ -1,0 +1,170 @@
+"""State: everything that decides the next number, and its checkpoints.
+
+Random draws are functions of (seed, update, row), so no generator is kept. A checkpoint is a folder of safetensors (written
+through torch's distributed checkpoint, hence readable on any number of devices) and a `state.json`; nothing is pickled. It is
+written beside the last one and renamed when it is whole and on disk, so a kill at any moment leaves a whole one behind.
+"""
+
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+
+from overture.data.plan import Position
+from overture.errors import OvertureError
+from overture.train.engine import Engine
+
+
+@dataclass
+class State:
+    """A run between two updates."""
+
+    model: nn.Module
+    optimizers: dict[str, torch.optim.Optimizer]  # by player
+    ema: dict[str, Tensor] | None = None  # by parameter name
+    update: int = 0  # updates done
+    position: Position = field(default_factory=Position)
+    seconds: float = 0.0  # of training, over all starts
+    audio_seconds: float = 0.0  # seen, without padding
+    targets: float = 0.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the state by a flat name; the very tensors, so reading into them restores the state."""
+        flat = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for player, optimizer in self.optimizers.items():
+            for parameter, values in optimizer.state.items():
+                flat |= {f"optim/{player}/{names[parameter]}/{key}": value for key, value in values.items()}
+        flat |= {f"ema/{name}": value for name, value in (self.ema or {}).items()}
+        return flat
+
+    def numbers(self) -> dict[str, Any]:
+        return {
+            "update": self.update,
+            "position": asdict(self.position),
+            "seconds": self.seconds,
+            "audio_seconds": self.audio_seconds,
+            "targets": self.targets,
+        }
+
+    @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """Move the average of the weights towards the weights."""
+        if self.ema is not None:
+            for name, parameter in self.model.named_parameters():
+                if name in self.ema:
+                    self.ema[name].lerp_(parameter.detach(), 1 - decay)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints of a run, oldest first."""
+    found = [
+        p
+        for p in (folder / "checkpoints").glob("update-*")
+        if re.fullmatch(r"update-\d{8}", p.name) and (p / "state.json").exists()
+    ]
+    return sorted(found)
+
+
+def save(state: State, folder: Path, engine: Engine, *, keep: int) -> Path:
+    """Write a checkpoint under `folder`; older ones than the `keep` newest are removed afterwards.
+
+    Raises OvertureError when it cannot be written (disk full, no permission); earlier checkpoints stay as they were.
+    """
+    home = folder / "checkpoints"
+    final = home / f"update-{state.update:08d}"
+    part = home / f".part-{state.update:08d}"
+    try:
+        if engine.first:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+        engine.barrier()
+        with _quiet():
+            dcp.save(state.tensors(), storage_writer=dcp.HuggingFaceStorageWriter(str(part), save_distributed=True))
+        engine.barrier()
+        if engine.first:
+            (part / "state.json").write_text(json.dumps(state.numbers(), indent=1), encoding="utf8")
+            for file in part.iterdir():
+                _sync(file)
+            shutil.rmtree(final, ignore_errors=True)
+            part.rename(final)
+            _sync(home)
+            for old in checkpoints(folder)[:-keep]:
+                shutil.rmtree(old, ignore_errors=True)
+    except (OSError, dcp.CheckpointException) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        last = checkpoints(folder)
+        kept = f"{last[-1]} is whole" if last else "there is no earlier one"
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise OvertureError(
+            f"the checkpoint of update {state.update} could not be written to {home}: {reason}. {kept}. Make room and give the same command again."
+        ) from error
+    engine.barrier()
+    return final
+
+
+def restore(state: State, folder: Path) -> bool:
+    """Read the newest whole checkpoint of the run in `folder` into `state`; False when there is none.
+
+    Raises OvertureError when it is damaged or of another model.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return False
+    path = found[-1]
+    try:
+        with _quiet():
+            dcp.load(state.tensors(), storage_reader=dcp.HuggingFaceStorageReader(str(path)))
+        numbers = json.loads((path / "state.json").read_text(encoding="utf8"))
+        state.position = Position(**numbers.pop("position"))
+        for name, value in numbers.items():
+            setattr(state, name, value)
+    except (OSError, ValueError, KeyError, dcp.CheckpointException) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise OvertureError(
+            f"{path} cannot be read ({reason}). Remove that folder to go on from the one before."
+        ) from error
+    return True
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """The weights of a checkpoint (the averaged ones where the run kept an average) into `model`, all of them or an error."""
+    from safetensors import safe_open
+
+    names = set()
+    for file in path.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as shard:
+            names |= set(shard.keys())
+    source = {n: (f"ema/{n}" if f"ema/{n}" in names else f"model/{n}") for n in model.state_dict()}
+    if missing := [n for n, s in source.items() if s not in names]:
+        raise OvertureError(f"{path} has no weights for {', '.join(missing[:5])}: it is of another model")
+    with _quiet():
+        weights = {s: model.state_dict()[n] for n, s in source.items()}
+        dcp.load(weights, storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch warns at each single-process checkpoint that it is single-process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
