@@ -7,6 +7,8 @@ what only changes how fast or how often something is written stands in `Loop` fi
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+
 from overture.config import fingerprint
 
 
@@ -14,7 +16,8 @@ from overture.config import fingerprint
 class Frontend(Protocol):
     """Turns one utterance's samples into what the model sees. A frozen dataclass, hence part of the fingerprint."""
 
-    rate: int  # Hz, of the samples it wants
+    @property
+    def rate(self) -> int: ...  # Hz, of the samples it wants
 
     @property
     def frame_rate(self) -> float: ...  # Hz, of its steps
@@ -22,7 +25,7 @@ class Frontend(Protocol):
     @property
     def dim(self) -> int: ...  # F
 
-    def __call__(self, wave: Any) -> Any: ...  # (N,) float32 -> (T, F) float32
+    def __call__(self, wave: np.ndarray) -> np.ndarray: ...  # (N,) float32 -> (T, F) float32
 
 
 @runtime_checkable

@@ -58,7 +58,9 @@ def texts(path: Path) -> tuple[dict[str, str], set[str]]:
             tones.add(key)
             continue
         text = re.sub(r"\s*[\[(][^\])]*[\])]\s*", " ", text).replace("...", " ")
-        spoken[key] = re.sub(r"\s+", " ", text).strip(' "')
+        spoken.setdefault(
+            key, re.sub(r"\s+", " ", text).strip(' "')
+        )  # the Spanish list gives digits/0 twice: cero, then diez
     return spoken, tones
 
 

@@ -20,7 +20,7 @@ SPEAKERS = {  # by the credits of the package
     "bg": ("krasimir-petkov", "m"), "el": ("kiriaki-serafeim", "f"), "es": ("estefania-ortiz", "f"), "da": ("joe-dalton", "m"),
     "lt": ("andrius-jurkus", None), "en_GB": ("john-arundel", None), "pt_BR": ("school-children", None),
 }  # fmt: skip
-LANGUAGES = "en en_GB fr ru ro ca bg es be el da lt nl ml pt_BR de it ja ko nb nn pt sl sv zh_tw".split()
+LANGUAGES = ["en", "en_GB", "fr", "ru", "ro", "ca", "bg", "es", "be", "el", "da", "lt", "nl", "ml", "pt_BR", "de", "it", "ja", "ko", "nb", "nn", "pt", "sl", "sv", "zh_tw"]
 SYMBOL = re.compile(rf"^(.*?)_({'|'.join(sorted(LANGUAGES, key=len, reverse=True))})$")
 
 

@@ -44,6 +44,6 @@ class Encoder(Protocol):
     frame_rate: float  # Hz, of the hidden states
     dim: int  # D
 
-    def states(self, x: Tensor, lengths: Tensor) -> States:
-        """(B, T, F), (B,) -> States."""
+    def states(self, x: Tensor, lengths: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(B, T, F), (B,) -> States, or a plain tuple of the same."""
         ...

@@ -51,7 +51,7 @@ class LogMel:
         mel = np.log(
             power @ _mel_filters(size // 2 + 1, self.rate, self.mels, self.low, self.high) + np.float32(self.floor)
         )
-        return cmvn(mel) if self.normalise else mel
+        return cmvn(mel) if self.normalise else np.asarray(mel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class KaldiFbank:
         power = _power(frames, fft)
         filters = _kaldi_filters(fft // 2, self.rate, self.mels, self.low, self.high)
         mel = np.log(np.maximum(power[:, :-1] @ filters, np.float32(np.finfo(np.float32).eps)))
-        return (mel - np.float32(self.mean)) / np.float32(self.std)
+        return np.asarray((mel - np.float32(self.mean)) / np.float32(self.std))
 
 
 def cmvn(features: np.ndarray) -> np.ndarray:
@@ -117,7 +117,7 @@ def _window(size: int, kind: str) -> np.ndarray:
     else:
         window = 0.5 - 0.5 * np.cos(2 * np.pi * n / (size - 1))
         window = window**0.85 if kind == "povey" else window
-    return window.astype(np.float32)
+    return np.asarray(window, dtype=np.float32)
 
 
 @lru_cache(maxsize=8)
@@ -127,7 +127,7 @@ def _mel_filters(bins: int, rate: int, mels: int, low: float, high: float) -> np
     hertz = np.linspace(0, rate / 2, bins)[:, None]
     rise = (hertz - edges[:-2]) / np.diff(edges)[:-1]
     fall = (edges[2:] - hertz) / np.diff(edges)[1:]
-    return np.maximum(0.0, np.minimum(rise, fall)).astype(np.float32)
+    return np.asarray(np.maximum(0.0, np.minimum(rise, fall)), dtype=np.float32)
 
 
 @lru_cache(maxsize=8)
@@ -137,7 +137,7 @@ def _kaldi_filters(bins: int, rate: int, mels: int, low: float, high: float) -> 
     at = _kaldi_mel(np.arange(bins) * rate / (2 * bins))[:, None]
     rise = (at - edges[:-2]) / np.diff(edges)[:-1]
     fall = (edges[2:] - at) / np.diff(edges)[1:]
-    return np.maximum(0.0, np.minimum(rise, fall)).astype(np.float32)
+    return np.asarray(np.maximum(0.0, np.minimum(rise, fall)), dtype=np.float32)
 
 
 def _htk(hertz: float) -> float:

@@ -24,7 +24,8 @@ from overture.data.table import Table, corpora_home
 from overture.errors import OvertureError
 from overture.run import Frontend
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 THREADS = max(2, os.cpu_count() or 2)
 
 

@@ -69,6 +69,20 @@ def find_corpus(name: str) -> Path:
     )
 
 
+def about_corpus(folder: Path) -> dict[str, Any]:
+    """What the corpus.json of a corpus says; {} where there is none (a table that some other program wrote)."""
+    path = folder / "corpus.json"
+    if not path.exists():
+        return {}
+    try:
+        about = json.loads(path.read_text(encoding="utf8"))
+    except ValueError as error:
+        raise OvertureError(f"{path} is not valid JSON ({error}). Import the corpus again.") from error
+    if not isinstance(about, dict):
+        raise OvertureError(f"{path} does not describe a corpus (no named fields). Import the corpus again.")
+    return about
+
+
 class Table:
     """Rows of one corpus, read-only. A selection (`where`) is a Table again and keeps the row numbers of the whole."""
 
@@ -91,8 +105,7 @@ class Table:
             raise OvertureError(
                 f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(columns.column_names)}."
             )
-        meta = folder / "corpus.json"
-        about: dict[str, Any] = json.loads(meta.read_text(encoding="utf8")) if meta.exists() else {}
+        about = about_corpus(folder)
         root = Path(about.get("root") or ".")
         table = cls(columns, name=about.get("name") or folder.name, root=root if root.is_absolute() else folder / root)
         return table.where(where) if where else table
@@ -110,9 +123,13 @@ class Table:
         with duckdb.connect() as db:
             db.register("columns_", self.columns.append_column("row_number", pa.array(np.arange(len(self)))))
             db.execute("CREATE TEMP VIEW rows AS SELECT * FROM columns_")
-            db.execute("SET enable_external_access = false; SET lock_configuration = true")
+            # no files, no network, and no variables of this program that happen to be named like a table
+            db.execute("SET enable_external_access = false; SET python_enable_replacements = false; SET lock_configuration = true")
             try:
-                return db.execute(query).to_arrow_table()
+                found = db.sql(query)
+                if found is None:
+                    raise OvertureError(f"{query!r} is not a question (SELECT ...).")
+                return found.to_arrow_table()
             except duckdb.Error as error:
                 names = ", ".join(self.columns.column_names)
                 raise OvertureError(
@@ -132,10 +149,25 @@ class Table:
         return np.asarray(self.columns.column(column).to_numpy(zero_copy_only=False))
 
     def row(self, index: int) -> dict[str, Any]:
-        """One row as a dictionary, `audio` made a full path."""
+        """One row as a dictionary, `audio` made a full path. Raises OvertureError if that leaves the corpus root."""
         values: dict[str, Any] = {k: v[0] for k, v in self.columns.slice(index, 1).to_pydict().items()}
-        values["audio"] = str(self.root / values["audio"])
+        path = os.path.normpath(self.root / values["audio"])
+        if os.path.relpath(path, self.root).partition(os.sep)[0] == os.pardir:
+            raise OvertureError(f"corpus {self.name!r}, row {index} ({values['id']}): audio {values['audio']!r} leaves the folder {self.root}.")
+        values["audio"] = path
         return values
+
+    def save(self, name: str) -> str:
+        """Keep these rows as a corpus of their own that refers to the same recordings; returns `name`. Written once, whole."""
+        folder = corpora_home() / name
+        if not (folder / "table.parquet").exists():
+            part = folder.with_name(f".{name}.part-{os.getpid()}")
+            part.mkdir(parents=True, exist_ok=True)
+            pq.write_table(self.columns, part / "table.parquet")
+            about = {"name": name, "root": str(self.root.resolve()), "rows_of": self.name}
+            (part / "corpus.json").write_text(json.dumps(about, indent=1), encoding="utf8")
+            part.rename(folder)
+        return name
 
     @property
     def hours(self) -> float:

@@ -76,6 +76,10 @@ class SpectrogramModel(PreTrainedModel):
             states.append(x)
         return tuple(states)
 
+    def states(self, x: Tensor, lengths: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(B, T, F), (B,) valid frames -> all hidden states, (L + 1) of (B, T, D), and their lengths (B,)."""
+        return self.hidden(x, torch.arange(x.shape[1], device=x.device)[None] < lengths[:, None]), lengths
+
     def forward(
         self,
         input_values: Tensor,

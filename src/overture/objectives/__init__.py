@@ -1,6 +1,6 @@
 """Pretext tasks, one a file. Each is a frozen dataclass called with `(model, batch, draws)` that returns a `Loss`.
 
-A loss is a *sum* over targets and their *count*. The loop divides once, by the count over all micro-batches and devices,
+A loss is a *sum* over targets and the number of them. The loop divides once, by the number over all micro-batches and devices,
 so accumulation, ranks and padding cannot change the gradient (laws 2, 3 and 5).
 """
 
@@ -13,6 +13,6 @@ class Loss(NamedTuple):
     """What an objective returns."""
 
     sum: Tensor  # () differentiable, summed over targets
-    count: Tensor  # () how many targets
+    targets: Tensor  # () how many
     watch: dict[str, Tensor]  # detached numbers to watch
     frames: Tensor  # (N, D) detached valid states of the encoder's output: health looks at their variance and rank

@@ -25,7 +25,7 @@ class MaskedReconstruction:
         error = (output.reconstruction.float() - batch.x).abs()  # (B, T, F); the target is the clean input
         return Loss(
             sum=(error * mask).sum(),
-            count=mask.sum(),
+            targets=mask.sum(),
             watch={},
             frames=output.last_hidden_state.detach()[valid].float(),
         )

@@ -96,7 +96,7 @@ def line_chart(
     down = _to_box(y_high, y_low)
 
     paths = []
-    for curve, line in zip(curves, shown, strict=True):
+    for curve in curves:
         if curve.smooth:
             paths.append(
                 Path(
@@ -137,15 +137,21 @@ def line_chart(
 
 
 def smoothed(y: Array) -> Array:
-    """(N,) -> (N,): exponential moving average over about a fortieth of the curve, without the bias of its start; gaps stay gaps."""
+    """(N,) -> (N,): moving average with a kernel that decays to both sides over a fortieth of the curve, so it does not lag; gaps stay gaps."""
+    finite = np.isfinite(y)
     keep = 1 - 1 / max(1.0, len(y) / 40)
+    totals, weights = _decaying_sum(np.where(finite, y, 0.0), keep), _decaying_sum(finite.astype(float), keep)
     out = np.full(len(y), np.nan)
-    total = weight = 0.0
-    for i, value in enumerate(y.tolist()):
-        if math.isfinite(value):
-            total, weight = keep * total + value, keep * weight + 1
-            out[i] = total / weight
+    out[finite] = totals[finite] / weights[finite]
     return out
+
+
+def _decaying_sum(y: Array, keep: float) -> Array:
+    """(N,) -> (N,): the sum of all values, each weighted by `keep` to the power of its distance."""
+    from scipy.signal import lfilter
+
+    forth, back = (lfilter([1.0], [1.0, -keep], v) for v in (y, y[::-1])) if len(y) else (y, y)
+    return np.asarray(forth + back[::-1] - y)
 
 
 def _positive(y: Array, log: bool) -> Array:
@@ -193,7 +199,7 @@ def _y_ticks(low: float, high: float, log: bool) -> tuple[tuple[Tick, ...], str]
     ticks = nice(low, high, 5)
     largest = max(abs(t) for t in ticks) if ticks else 0.0
     power = math.floor(math.log10(largest)) if largest else 0
-    power = 0 if -3 <= power < 4 else power // 3 * 3 if power > 0 else power
+    power = 0 if -2 <= power < 4 else power // 3 * 3 if power > 0 else power
     factor = {0: "", 3: "thousands", 6: "millions"}.get(power, f"× {ten_to(power)}")
     gap = (ticks[1] - ticks[0]) / 10.0**power if len(ticks) > 1 else 1.0
     decimals = next(d for d in range(7) if d == 6 or abs(round(gap, d) - gap) < gap * 1e-6)

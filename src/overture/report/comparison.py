@@ -1,7 +1,7 @@
 """The page of a claim or a comparison: the verdict, every seed, the differences, the cost, the curves, and how to repeat it."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,14 @@ def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str,
         "kicker": "Comparison" if comparison else "Claim",
         "lead": _lead(result, main, comparison),
         "verdict": verdict(result),
-        "parts": [
-            _dots(part, controls(main.differences, [a.name for a in main.arms]))
-            for part in (main, *also_measured(result))
-        ],
+        "parts": [_dots(part, controls(result, main)) for part in (main, *also_measured(result))],
         "costs": _costs(result, runs, main),
         "total": _total(result),
-        "groups": _groups(result, main),
+        "groups": _groups(result.get("groups", {}), main),
+        "also_groups": [
+            _groups(source.get("groups", {}), part)
+            for source, part in zip(result.get("also", {}).values(), also_measured(result), strict=True)
+        ],
         "overlay": _overlay(runs, colours, by_time=comparison),
         "panels": _panels(runs, colours),
         "runs": _run_rows(runs, colours),
@@ -57,7 +58,7 @@ def _title(result: Mapping[str, Any], main: Measured, comparison: bool) -> str:
     if not comparison:
         return str(need(result, "recipe"))
     names = list(need(result, "arms"))
-    extra = set(controls(main.differences, names))
+    extra = set(controls(result, main))
     return ", ".join([n for n in names if n not in extra] or names)
 
 
@@ -79,7 +80,8 @@ def _dots(part: Measured, control_names: Sequence[str]) -> dict[str, Any]:
     """One metric's dot-and-interval plot and its differences, as places in percent of the track."""
     values = [v for arm in part.arms for v in (*arm.seeds, arm.mean, arm.low, arm.high) if v is not None]
     digits = part.decimals
-    arms, ticks = [], []
+    arms: list[dict[str, Any]] = []
+    ticks: list[tuple[float, str]] = []
     if values:
         place, ticks = _axis(values, False)
         for arm in part.arms:
@@ -151,7 +153,7 @@ def _axis(values: Sequence[float], sign: bool) -> tuple[Any, list[tuple[float, s
 
 def _costs(result: Mapping[str, Any], runs: Mapping[str, Sequence[RunLog]], main: Measured) -> dict[str, Any]:
     """What each arm cost, all its seeds together; columns that no arm fills are left out."""
-    columns = [
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("time", lambda c: duration(c.get("seconds"))),
         ("updates", lambda c: number(c.get("updates"))),
         ("audio heard", lambda c: hours(c.get("audio_hours"))),
@@ -175,9 +177,8 @@ def _total(result: Mapping[str, Any]) -> str:
     return f"All arms and seeds together took {duration(cost.get('seconds'))}{updates} on {cost.get('device', 'an unnamed device')}."
 
 
-def _groups(result: Mapping[str, Any], main: Measured) -> list[dict[str, Any]]:
+def _groups(given: Mapping[str, Sequence[Mapping[str, Any]]], main: Measured) -> list[dict[str, Any]]:
     """Group-wise rows as one table a column: values down, arms across."""
-    given = result.get("groups", {})
     names = [arm.name for arm in main.arms if arm.name in given]
     digits = max(main.decimals - 1, 1)
     tables: dict[str, dict[str, dict[str, Any]]] = {}

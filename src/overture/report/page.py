@@ -45,11 +45,10 @@ class RunLog:
         event = next((e for e in reversed(self.events) if e.get("stopped")), None)
         return event if event and event["update"] >= self.last.get("update", 0) else None
 
-    def column(self, name: str) -> np.ndarray:
-        """(N,) float64: one number of every update, `watch.NAME` for a watched one; NaN where it is missing."""
-        group, _, key = name.rpartition(".")
-        rows = [r.get(group) or {} for r in self.updates] if group else self.updates
-        return np.array([row.get(key) if words.finite(row.get(key)) else math.nan for row in rows], dtype=np.float64)
+    def column(self, name: str, *, watched: bool = False) -> np.ndarray:
+        """(N,) float64: one number of every update, or a watched one; NaN where it is missing."""
+        rows = [r.get("watch") or {} for r in self.updates] if watched else self.updates
+        return np.array([row.get(name) if words.finite(row.get(name)) else math.nan for row in rows], dtype=np.float64)
 
     @property
     def watched(self) -> list[str]:

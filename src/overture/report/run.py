@@ -50,7 +50,7 @@ def write_run_report(
         "loss": _loss_chart(run, reference),
         "charts": _charts(run),
         "health": _health(run),
-        "watch": [_watch_chart(run, name) for name in run.watched],
+        "watch": sorted((_watch_chart(run, name) for name in run.watched), key=lambda c: isinstance(c, str)),
         "probes": _probes(run),
         "audio": [(caption, _data_uri(caption, content)) for caption, content in audio],
         "config": config,
@@ -84,27 +84,39 @@ def _summary(run: RunLog) -> str:
     loss = run.column("loss")
     smooth = smoothed(loss)[np.isfinite(loss)]
     if len(smooth) > 1:
-        first, last = float(smooth[0]), float(smooth[-1])
+        first, last = float(loss[np.isfinite(loss)][0]), float(smooth[-1])
         way = "fell" if last < first else "rose" if last > first else "stayed"
         words.append(f"The loss {way} from {number(first)} to {number(last)}.")
     broken = len(run.updates) - len(smooth)
     if broken:
         words.append(f"It was not finite in {counted(broken, 'logged update')}.")
+    if run.stopped_by:
+        return " ".join([*words, _sentence(run.stopped_by["message"])])
     rules = sorted({str(e["rule"]) for e in run.events})
     words.append(f"Health rules fired: {', '.join(rules)}." if rules else "No health rule fired.")
     return " ".join(words)
 
 
+def _sentence(text: Any) -> str:
+    words = str(text).strip()
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
+
+
 def _tiles(run: RunLog) -> list[tuple[str, str, str]]:
     """(label, value, small print)."""
     last, loss = run.last, run.column("loss")
+    start = loss[np.isfinite(loss)][:1]
     loss = smoothed(loss)[np.isfinite(loss)]
     speed = run.column("targets_per_s")
     typical = float(np.median(speed[np.isfinite(speed)])) if np.isfinite(speed).any() else None
     planned, epoch, done = last.get("updates"), last.get("epoch"), last.get("update", 0)
     seconds = last.get("seconds")
     tiles = [
-        ("Loss", number(float(loss[-1])) if len(loss) else "–", f"from {number(float(loss[0]))}" if len(loss) else ""),
+        (
+            "Loss",
+            number(float(loss[-1])) if len(loss) else "–",
+            f"from {number(float(start[0]))}" if len(start) else "",
+        ),
         ("Updates", number(done), f"of {number(planned)}" if planned else ""),
         ("Time", duration(seconds), f"{duration(seconds / done)} an update" if finite(seconds) and done else ""),
         ("Audio heard", hours(last.get("audio_hours")), f"in epoch {epoch}" if epoch is not None else ""),
@@ -130,10 +142,17 @@ def _loss_chart(run: RunLog, reference: Mapping[str, Sequence[float]] | None) ->
         band = (range_[0], range_[1], range_[2]) if len(near) > 1 else None
     else:
         band = None
-    marks = [(float(e["update"]), str(e["rule"])) for e in run.events]
-    marks += [(float(u), "not finite") for u in x[~np.isfinite(y)][:5]] if len(y) else []
+    marks = {str(e["rule"]): float(e["update"]) for e in reversed(run.events)}  # where each rule fired first
+    if not np.isfinite(y).all():
+        marks.setdefault("not finite", float(x[~np.isfinite(y)][0]))
     smooth = len(y) >= 20
-    return line_chart([Curve(x=x, y=y, smooth=smooth)], title="Loss", unit="per target", band=band, marks=marks)
+    return line_chart(
+        [Curve(x=x, y=y, smooth=smooth)],
+        title="Loss",
+        unit="per target",
+        band=band,
+        marks=[(at, rule) for rule, at in marks.items()],
+    )
 
 
 def _charts(run: RunLog) -> list[Chart]:
@@ -147,24 +166,32 @@ def _charts(run: RunLog) -> list[Chart]:
         line_chart(
             [Curve(x=x, y=run.column("targets_per_s"), smooth=smooth)],
             title="Throughput",
-            unit="targets a second",
+            unit="targets/s",
             zero=True,
         ),
         line_chart(
-            [Curve(x=x, y=run.column("padding") * 100, smooth=smooth)],
-            title="Padding",
-            unit="% of the batch",
-            zero=True,
+            [Curve(x=x, y=run.column("padding") * 100, smooth=smooth)], title="Padding", unit="% of audio", zero=True
         ),
+    ]
+    others = [
+        name for name in dict.fromkeys(key for r in run.updates for key in r) if "/" in name
+    ]  # of a second player: "critic/loss"
+    drawn += [
+        line_chart([Curve(x=x, y=run.column(n), smooth=smooth)], title=n.replace("/", " ").replace("_", " "))
+        for n in others
     ]
     return [chart for chart in drawn if chart is not None]
 
 
 def _watch_chart(run: RunLog, name: str) -> Chart | str:
-    """A watched number's chart, or its name if it never was finite."""
-    y = run.column(f"watch.{name}")
-    chart = line_chart([Curve(x=run.column("update"), y=y, smooth=len(y) >= 20)], title=name.replace("_", " "))
-    return chart if chart is not None else name
+    """A watched number's chart; a few words where there is no curve to draw."""
+    y, title = run.column(name, watched=True), name.replace("_", " ")
+    chart = line_chart([Curve(x=run.column("update"), y=y, smooth=len(y) >= 20)], title=title)
+    if chart is None:
+        return f"{title}: never finite"
+    if len(y) > 1 and np.isfinite(y).all() and (y == y[0]).all():
+        return f"{title}: {number(float(y[0]))} throughout"
+    return chart
 
 
 def _health(run: RunLog) -> list[dict[str, Any]]:
@@ -175,8 +202,7 @@ def _health(run: RunLog) -> list[dict[str, Any]]:
         events = [e for e in run.events if e["rule"] == rule]
         about = rules.get(rule, {})
         watch = about.get("watch")
-        series = run.column(watch if watch in run.last else f"watch.{watch}") if watch else np.array([])
-        series = series[np.isfinite(series)]
+        last = {**(run.last.get("watch") or {}), **run.last}.get(watch)
         limit = about.get("limit")
         rows.append(
             {
@@ -188,7 +214,7 @@ def _health(run: RunLog) -> list[dict[str, Any]]:
                 if events
                 else "healthy",
                 "watch": str(watch).replace("_", " ") if watch else "",
-                "last": number(float(series[-1])) if len(series) else "–",
+                "last": number(last),
                 "limit": f"fires {about.get('fires', 'beyond')} {number(limit)}" if finite(limit) else "",
                 "events": events,
             }
@@ -223,28 +249,46 @@ def _probes(run: RunLog) -> list[dict[str, Any]]:
 
 
 def described(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The data's fields with their units: (name, text or a mapping to be listed)."""
-    shown = []
+    """The data's fields with their units: (name, text or lines by name). Of a list of objects each is a line, named by its first field."""
+    shown: list[tuple[str, Any]] = []
     for key, value in data.items():
-        if value is None:
-            continue
-        if key == "hours":
-            value = hours(value)
-        elif finite(value):
-            value = number(value)
-        shown.append((key.replace("_", " "), value))
+        name = key.replace("_", " ")
+        if isinstance(value, dict):
+            shown.append((name, {k.replace("_", " "): _quantity(k, v) for k, v in value.items() if v is not None}))
+        elif isinstance(value, list) and value and all(isinstance(item, dict) and item for item in value):
+            lines = {}
+            for item in value:
+                (_, head), *rest = item.items()
+                lines[str(head)] = "; ".join(
+                    f"{k.replace('_', ' ')} {_quantity(k, v)}" for k, v in rest if v is not None
+                )
+            shown.append((name, lines))
+        elif value is not None:
+            shown.append((name, _quantity(key, value)))
     return shown
+
+
+def _quantity(key: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_quantity(k, item)}" for k, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_quantity(key, item) for item in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return hours(value) if key == "hours" else number(value)
 
 
 def _facts(run: RunLog) -> list[tuple[str, str]]:
     """Cost and provenance."""
     about, last = run.about, run.last
     targets = run.column("targets")
+    targets = targets[np.isfinite(targets)]
     facts = [
         ("Training time", duration(last.get("seconds"))),
         ("Audio heard", hours(last.get("audio_hours"))),
-        ("Targets in logged updates", scaled(float(np.nansum(targets))) if np.isfinite(targets).any() else "–"),
+        ("Targets an update", scaled(float(np.median(targets))) if len(targets) else "–"),
         ("Device", str(about.get("device", "–"))),
+        ("Precision", str(about.get("precision", "–"))),
         ("Parameters", number(about.get("parameters"))),
         ("Checkpoints", number(len(run.checkpoints)) if run.checkpoints else "–"),
         ("Started", str(about.get("started", "–"))),
@@ -263,6 +307,8 @@ def _command(run: RunLog, changed: Sequence[tuple[str, Any, Any]]) -> str:
     if run.about.get("data", {}).get("corpus"):
         parts += ["--data", str(run.about["data"]["corpus"])]
     for key, value, _ in changed:
+        if key == "data.corpus":  # --data says it
+            continue
         parts += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join(parts)
 

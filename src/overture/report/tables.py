@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from overture.report.verdict import Difference, Measured, also_measured, controls, measured, need, verdict
-from overture.report.words import counted, duration, finite, fixed, hours, p_value, scaled
+from overture.report.words import counted, duration, finite, fixed, hours, number, p_value, scaled
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 
 def comparison_table(result: Mapping[str, Any]) -> "Table":
@@ -18,12 +19,11 @@ def comparison_table(result: Mapping[str, Any]) -> "Table":
 
     main = measured(result)
     digits = main.decimals
-    names = [arm.name for arm in main.arms]
-    against = next(iter(controls(main.differences, names)), None)  # arms are sorted: the first control is the best one
+    rivals = _rivals(result, main)
     costs = result.get("cost_by_arm", {})
     tone, headline, explanation = verdict(result)
     table = Table(
-        title=escape(f"{main.metric}, {main.direction}"),
+        title=escape(f"{main.title}, {main.direction}"),
         caption=Text(
             f"{headline} {explanation}", style={"good": "green", "bad": "red", "open": "yellow"}[tone], justify="left"
         ),
@@ -33,7 +33,8 @@ def comparison_table(result: Mapping[str, Any]) -> "Table":
     table.add_column("arm", overflow="fold")
     for heading in ("mean", "95 % interval", "seeds"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column(escape(f"difference to {against}") if against else "difference to the best", justify="right")
+    for rival in rivals:
+        table.add_column(escape(f"difference to {rival}"), justify="right")
     if costs:
         for heading in ("time", "audio heard", "compute"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -44,7 +45,7 @@ def comparison_table(result: Mapping[str, Any]) -> "Table":
             Text(fixed(arm.mean, digits)),
             Text(interval),
             Text(arm.seeds_text),
-            _difference_cell(main, arm.name, against or names[0]),
+            *(_difference_cell(main, arm.name, rival) for rival in rivals),
         ]
         if costs:
             cost = costs.get(arm.name, {})
@@ -57,16 +58,24 @@ def comparison_table(result: Mapping[str, Any]) -> "Table":
     return table
 
 
-def _difference_cell(main: Measured, name: str, against: str) -> "Any":
+def _rivals(result: Mapping[str, Any], main: Measured) -> list[str]:
+    """The arms that each arm is held against: the best control; in a comparison, where all is tested against the best arm, that too."""
+    control = controls(result, main)[:1]
+    best = [arm.name for arm in main.arms[:1]]
+    return list(dict.fromkeys([*best, *control] if result.get("kind") == "comparison" else control or best))
+
+
+def _difference_cell(main: Measured, name: str, against: str) -> "Text":
     """The difference of an arm to `against`: as tested where it was, else of the means, marked so."""
     from rich.text import Text
 
     if name == against:
         return Text("–", style="dim")
-    tested = next((d for d in main.differences if (d.better, d.worse) == (name, against)), None)
-    if tested is not None:
-        style = {"real": "green", "the other way round": "red"}.get(tested.reading, "yellow")
-        return Text(f"{fixed(tested.value, main.decimals, sign=True)} {_sure(tested)}".strip(), style=style)
+    for d in main.differences:
+        if d.value is not None and {d.better, d.worse} == {name, against}:
+            style = {"real": "green", "the other way round": "red"}.get(d.reading, "yellow")
+            value = d.value if d.better == name else -d.value
+            return Text(f"{fixed(value, main.decimals, sign=True)} {_sure(d)}", style=style)
     ours, theirs = main.arm(name).mean, main.arm(against).mean
     if ours is None or theirs is None:
         return Text("–", style="dim")
@@ -118,7 +127,7 @@ def _section(result: Mapping[str, Any]) -> list[str]:
     if data:
         facts.append(f"- Data: {_cell(_data_line(data))}")
     if cost:
-        updates = f", {scaled(cost['updates'])} updates" if finite(cost.get("updates")) else ""
+        updates = f", {number(cost['updates'])} updates" if finite(cost.get("updates")) else ""
         facts.append(
             f"- Cost: {duration(cost.get('seconds'))}{updates} on {_cell(cost.get('device', 'an unnamed device'))}"
         )
@@ -131,7 +140,7 @@ def _section(result: Mapping[str, Any]) -> list[str]:
 def _metric_tables(part: Measured) -> list[str]:
     digits = part.decimals
     lines = [
-        f"{_cell(part.metric)} ({part.direction}):",
+        f"{_cell(part.title)} ({part.direction}):",
         "",
         "| arm | mean | 95 % interval | seeds |",
         "|---|---:|---:|---|",

@@ -3,7 +3,7 @@
 `difference` in the JSON is the mean of `better` minus the mean of `worse`, in units of the metric: below zero where a lower-is-better claim holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,7 @@ class Measured:
     """One metric: its arms, best first, and their differences."""
 
     metric: str
+    task: str  # empty if the result names none
     higher_is_better: bool
     arms: tuple[Arm, ...]
     differences: tuple[Difference, ...]
@@ -67,6 +68,10 @@ class Measured:
         ]
         values = [v for arm in self.arms for v in (*arm.seeds, arm.mean) if finite(v)]
         return decimals_for((min(widths) if widths else (max(values) - min(values) if values else 0) / 2) / 5)
+
+    @property
+    def title(self) -> str:
+        return self.metric[:1].upper() + self.metric[1:] + (f", {self.task}" if self.task else "")
 
     @property
     def direction(self) -> str:
@@ -91,18 +96,21 @@ def measured(result: Mapping[str, Any]) -> Measured:
 
 
 def also_measured(result: Mapping[str, Any]) -> list[Measured]:
-    """The other metrics; each may say its own `higher_is_better`, else it goes the way of the main one."""
+    """The other metrics, by their name or their task's; each may say its own `higher_is_better`, else it goes the way of the main one."""
     main, order = bool(need(result, "higher_is_better")), list(need(result, "arms"))
     return [
-        _measure(name, bool(part.get("higher_is_better", main)), part, order)
+        _measure(part.get("metric", name), bool(part.get("higher_is_better", main)), part, order)
         for name, part in result.get("also", {}).items()
     ]
 
 
-def controls(differences: Sequence[Difference], names: Sequence[str]) -> list[str]:
-    """The arms that others are expected to beat and that are not expected to beat any: those only ever named `worse`."""
-    better, worse = {d.better for d in differences}, {d.worse for d in differences}
-    return [name for name in names if name in worse - better]
+def controls(result: Mapping[str, Any], main: Measured) -> list[str]:
+    """The arms to be beaten, best first. In a comparison those that were not trained; in a claim those that are only ever named `worse`."""
+    if result.get("kind") == "comparison":
+        trained = set(result.get("runs", {})) | set(result.get("cost_by_arm", {}))
+        return [arm.name for arm in main.arms if arm.name not in trained] if trained else []
+    better, worse = {d.better for d in main.differences}, {d.worse for d in main.differences}
+    return [arm.name for arm in main.arms if arm.name in worse - better]
 
 
 def verdict(result: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -224,7 +232,13 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], order
                 reading=_reading(value, low, high, higher_is_better),
             )
         )
-    return Measured(metric=metric, higher_is_better=higher_is_better, arms=tuple(arms), differences=tuple(differences))
+    return Measured(
+        metric=metric,
+        task=str(part.get("task", "")),
+        higher_is_better=higher_is_better,
+        arms=tuple(arms),
+        differences=tuple(differences),
+    )
 
 
 def _reading(value: float | None, low: float | None, high: float | None, higher_is_better: bool) -> str:

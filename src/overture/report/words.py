@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 NONE = "–"
 
 
-def finite(value: Any) -> bool:
+def finite(value: Any) -> TypeGuard[float]:
     """True for a real, finite number (not None, not NaN, not a bool)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -90,7 +90,9 @@ def counted(count: int, noun: str) -> str:
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested config as dotted names: {"optim": {"lr": 1}} -> {"optim.lr": 1}. Empty mappings stay as they are."""
+    """A nested config as dotted names, as --set takes them: {"players": [{"lr": 1}]} -> {"players.0.lr": 1}. Plain lists stay whole."""
+    if isinstance(tree, list | tuple) and any(isinstance(item, dict) for item in tree):
+        tree = dict(enumerate(tree))
     if not isinstance(tree, dict) or not tree:
         return {prefix: tree}
     return {

@@ -1,7 +1,8 @@
-"""Downstream tasks: what each needs, how it splits, how it is scored. The protocol belongs to the task, not to the person who runs it.
+"""Downstream tasks: what each needs, how it splits, how it is scored. The protocol belongs to the task, not to who runs it.
 
-Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and caches its states,
-`probe` trains the heads, `ctc` holds the alphabet and the loss, `metrics` scores with intervals, `controls` holds what a result is judged against.
+Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and
+caches its states, `probe` trains the heads, `ctc` holds the alphabet and the loss, `metrics` scores with intervals,
+`controls` holds what a result is judged against.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ TASKS: dict[str, Task] = {
     for task in (
         Task(
             name="speaker-id",
-            about="who speaks: the same speakers in all parts, other utterances and, where there is text, other sentences",
+            about="who speaks: the same speakers in all parts, other utterances and, where the corpus allows, other sentences",
             target="speaker",
             columns=("speaker",),
             features="pooled",

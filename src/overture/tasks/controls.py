@@ -1,4 +1,7 @@
-"""What a frozen encoder is judged against. The other control, the recipe's own encoder at its initialisation, needs no code of its own."""
+"""What a frozen encoder is judged against.
+
+The other control, the recipe's own encoder at its initialisation, needs no code of its own.
+"""
 
 from torch import Tensor, nn
 

@@ -4,10 +4,10 @@ Nothing here is particular to a language: an alphabet is whatever letters the tr
 """
 
 import json
-import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -22,11 +22,11 @@ _APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")
 
 
 def normalise(text: str) -> str:
-    """A transcript as it is learnt and scored: NFC, lower case, letters, their marks and apostrophes, single spaces between words.
+    """A transcript as it is learnt and scored: NFC, lower case, letters, their marks and apostrophes, single spaces.
 
-    Everything else (punctuation, digits, symbols) becomes a space; invisible format characters (soft hyphen, zero-width joiners) vanish,
-    and typographic apostrophes become '. Digits are dropped because a digit does not say how it is read: write numbers out, or leave
-    such rows away (--where "NOT regexp_matches(text, '[0-9]')").
+    Everything else (punctuation, digits, symbols) becomes a space; invisible format characters (soft hyphen, zero-width
+    joiners) vanish, and typographic apostrophes become '. Digits go because a digit does not say how it is read: write
+    numbers out, or leave such rows away (--where "NOT regexp_matches(text, '[0-9]')").
     """
     lowered = unicodedata.normalize("NFC", text).lower().translate(_APOSTROPHES)
     kept = []
@@ -65,8 +65,8 @@ class Alphabet:
     def encode(self, text: str, *, row: str, drop: bool = False) -> list[int]:
         """Ids of the normalised `text`. `row` is the row's id, for the error.
 
-        Raises OvertureError for a character outside the alphabet, unless `drop` leaves such characters away (to watch a loss on
-        held-out rows; references for scoring are never encoded, so what the alphabet lacks counts as an error there).
+        Raises OvertureError for a character outside the alphabet, unless `drop` leaves such characters away (to watch a
+        loss on held-out rows; references for scoring are never encoded, so what the alphabet lacks is an error there).
         """
         ids = {c: i + 1 for i, c in enumerate(self.characters)}
         out = []
@@ -76,8 +76,8 @@ class Alphabet:
             elif not drop:
                 name = unicodedata.name(c, f"U+{ord(c):04X}")
                 raise OvertureError(
-                    f"row {row!r}: the transcript has {c!r} ({name}), which the alphabet of the training transcripts lacks. "
-                    "Correct the transcript, leave the row away, or build the alphabet with it."
+                    f"row {row!r}: the transcript has {c!r} ({name}), which the alphabet of the training transcripts "
+                    "lacks. Correct the transcript, leave the row away, or build the alphabet with it."
                 )
         return out
 
@@ -90,7 +90,7 @@ class Alphabet:
         path = Path(path)
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text(json.dumps({"characters": list(self.characters)}, ensure_ascii=False), encoding="utf8")
-        os.replace(partial, path)
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -139,8 +139,9 @@ def ctc_loss_sum(
 ) -> tuple[Tensor, Tensor]:
     """(sum of the losses in nats, count of characters): arguments as in `ctc_losses`.
 
-    The count is characters, so that the loss reads as nats a character, whatever the length of the utterances, and long utterances
-    weigh more than short ones, as they do in CER. An empty transcript counts as one character: its blanks have a loss as well.
+    The count is characters, so that the loss reads as nats a character, whatever the length of the utterances, and long
+    utterances weigh more than short ones, as they do in CER. An empty transcript counts as one character: its blanks have
+    a loss as well.
     """
     return ctc_losses(logits, logit_lengths, targets, target_lengths).sum(), target_lengths.clamp(min=1).sum()
 
@@ -158,7 +159,7 @@ def greedy_decode(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
 
 def frames_needed(ids: Sequence[int]) -> int:
     """Fewest frames that can hold a transcript: one a character and a blank between equal neighbours."""
-    return len(ids) + sum(a == b for a, b in zip(ids, ids[1:]))
+    return len(ids) + sum(a == b for a, b in pairwise(ids))
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,6 @@ class Infeasible:
 
 
 def infeasible(rows: Iterable[tuple[str, int, Sequence[int]]]) -> list[Infeasible]:
-    """Of `rows` (id, frames of the encoder, encoded transcript), those with fewer frames than their transcript needs."""
+    """Of `rows` (id, frames of the encoder, encoded transcript), those with too few frames for their transcript."""
     checked = (Infeasible(name, int(frames), frames_needed(ids)) for name, frames, ids in rows)
     return [row for row in checked if row.frames < row.needed]

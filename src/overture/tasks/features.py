@@ -1,44 +1,32 @@
 """Frozen features: a pre-trained encoder runs once over a table, and every probe reads its hidden states from disk.
 
-Utterance tasks want the mean over an utterance (`pooled`), CTC wants every frame (`frames`). A cache is a folder named by the caller's
-fingerprint (of encoder, frontend and table); it is built beside its place and renamed, so a killed run leaves no half cache that looks whole.
-Averages are taken over an utterance's own frames, never over padding.
+Utterance tasks want the mean over an utterance (`pooled`), CTC wants every frame (`frames`). A cache is a folder named by
+the caller's fingerprint (of encoder, frontend and table); it is built beside its place and renamed, so a killed run leaves
+no half cache that looks whole. Averages are taken over an utterance's own frames, never over padding.
 """
 
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from overture.data import audio
 from overture.data.batch import Encoder
+from overture.data.source import Live, in_order
 from overture.data.table import Table
 from overture.errors import OvertureError
-
-
-class Frontend(Protocol):
-    """What turns a recording into an encoder's input."""
-
-    @property
-    def rate(self) -> int:
-        """Hz, of the wave it takes."""
-        ...
-
-    def __call__(self, wave: np.ndarray) -> np.ndarray:
-        """(N,) float32 -> (T, F) float32."""
-        ...
+from overture.run import Frontend
 
 
 @dataclass(frozen=True)
@@ -86,43 +74,26 @@ def _utterances(
     encoder: Encoder, frontend: Frontend, table: Table, device: torch.device | str, batch_seconds: float
 ) -> Iterator[tuple[int, Tensor]]:
     """(row, its hidden states (T, L + 1, D) float32 on `device`), shortest row first."""
-    ids, paths, durations = table.numpy("id"), table.numpy("audio"), table.numpy("duration").astype(float)
-    starts = table.numpy("start").astype(float) if "start" in table.columns.column_names else np.zeros(len(table))
-
-    def load(row: int) -> Tensor:
-        try:
-            wave = audio.read(table.root / paths[row], rate=frontend.rate, start=starts[row], duration=durations[row])
-        except audio.UnreadableAudio as error:
-            raise OvertureError(f"row {ids[row]!r}: {error}") from error
-        x = torch.from_numpy(np.ascontiguousarray(frontend(wave), dtype=np.float32))
-        if len(x) == 0:
-            raise OvertureError(
-                f"row {ids[row]!r} ({paths[row]}, {durations[row]:.3f} s) is too short for a frame. "
-                "Leave such rows away: --where 'duration > 0.1'."
-            )
-        return x
-
+    ids, durations = table.numpy("id"), table.numpy("duration").astype(float)
     plan = _batches(durations, batch_seconds)
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool, _evaluating(encoder), torch.no_grad():
-        coming = [pool.submit(load, row) for row in plan[0]]
-        for number, rows in enumerate(plan):
-            inputs = [future.result() for future in coming]
-            coming = (
-                [pool.submit(load, row) for row in plan[number + 1]] if number + 1 < len(plan) else []
-            )  # read while it computes
-            x = nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(device)  # (B, T, F)
-            lengths = torch.tensor([len(i) for i in inputs], device=device)
+    # threads read ahead while the encoder computes
+    inputs = in_order(Live(table, frontend).__getitem__, np.concatenate(plan).tolist(), ahead=64)
+    with _evaluating(encoder), torch.no_grad():
+        for rows in plan:
+            parts = [torch.from_numpy(x) for x in islice(inputs, len(rows))]
+            x = pad_sequence(parts, batch_first=True).to(device)  # (B, T, F)
+            lengths = torch.tensor([len(p) for p in parts], device=device)
             hidden, steps = encoder.states(x, lengths)
             for i, (row, n) in enumerate(zip(rows, steps.tolist())):
                 if n < 1:
                     raise OvertureError(
-                        f"row {ids[row]!r} ({paths[row]}, {durations[row]:.3f} s) is too short: the encoder gives it no frame. "
-                        f"Leave such rows away: --where 'duration > {durations[row]:.2f}'."
+                        f"row {ids[row]!r} ({durations[row]:.3f} s) is too short: the encoder gives "
+                        f"it no frame. Leave such rows away: --where 'duration > {durations[row]:.2f}'."
                     )
                 states = torch.stack([h[i, :n].float() for h in hidden], dim=1)  # (T, L + 1, D)
                 if not bool(torch.isfinite(states).all()):
                     raise OvertureError(
-                        f"row {ids[row]!r} ({paths[row]}): the encoder's states are not finite. "
+                        f"row {ids[row]!r}: the encoder's states are not finite. "
                         "The checkpoint is broken, or its precision is too low for it: extract in float32."
                     )
                 yield int(row), states
@@ -146,7 +117,7 @@ def _open(folder: Path, table: Table) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _making(folder: Path, meta: dict[str, Any]) -> Iterator[Path]:
-    """A folder to fill; it becomes `folder`, with `meta` inside, when the block ends well, and vanishes when it does not."""
+    """A folder to fill: it becomes `folder`, with `meta` inside, when the block ends well, and vanishes when not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -186,8 +157,8 @@ def pooled(
 ) -> np.ndarray:
     """Each row's hidden states averaged over its frames: (N, L + 1, D) float32, a read-only memory map.
 
-    `cache`: the folder of caches; `fingerprint`: of encoder, frontend and table; `batch_seconds`: padded audio a forward pass. The
-    encoder must be on `device`. For bf16 call this inside `torch.autocast` (and let the fingerprint say so).
+    `cache`: the folder of caches; `fingerprint`: of encoder, frontend and table; `batch_seconds`: padded audio a forward
+    pass. The encoder must be on `device`. For bf16 call this inside `torch.autocast` (and let the fingerprint say so).
     Raises OvertureError for unreadable audio, rows too short for a frame, states that are not finite.
     """
     meta = _about(encoder, table, 1)
@@ -211,7 +182,7 @@ def _average(states: Tensor, by: int) -> Tensor:
     if by == 1:
         return states
     whole = len(states) // by * by
-    parts = [states[:whole].unflatten(0, (-1, by)).mean(1)] if whole else []
+    parts = [states[:whole].reshape(-1, by, *states.shape[1:]).mean(1)] if whole else []
     if whole < len(states):
         parts.append(states[whole:].mean(0, keepdim=True))
     return torch.cat(parts)
@@ -235,9 +206,9 @@ def frames(
 ) -> Frames:
     """Every frame of every row, all hidden states, in float16.
 
-    `max_rate` (Hz): frames are averaged in the smallest whole groups that bring the rate down to it (100 Hz -> 50 Hz: pairs); an
-    encoder at or below it is left alone. `Frames.averaged` says what was done. Others as in `pooled`, and the same errors; a value
-    beyond float16 (65,504) is an error too.
+    `max_rate` (Hz): frames are averaged in the smallest whole groups that bring the rate down to it (100 Hz -> 50 Hz:
+    pairs); an encoder at or below it is left alone. `Frames.averaged` says what was done. Others as in `pooled`, and the
+    same errors; a value beyond float16 (65,504) is an error too.
     """
     averaged = 1 if max_rate is None else max(1, ceil(encoder.frame_rate / max_rate - 1e-6))
     meta = _about(encoder, table, averaged)
@@ -251,7 +222,7 @@ def frames(
                     packed = _average(states, averaged).half().cpu().numpy()  # (T, L + 1, D)
                     if not np.isfinite(packed).all():
                         raise OvertureError(
-                            f"row {table.numpy('id')[row]!r}: a hidden state is beyond float16 ({float(states.abs().max()):.3g}). "
+                            f"row {table.numpy('id')[row]!r}: a state is beyond float16 ({float(states.abs().max()):.3g}). "
                             "Normalise the encoder's states before caching them."
                         )
                     if total == 0:

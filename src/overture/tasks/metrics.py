@@ -1,7 +1,8 @@
-"""Scores with error bars. Every metric is kept per utterance as (events, total), so that any score is a ratio of sums.
+"""Scores with error bars. Every metric is kept per utterance as (events, total), so any score is a ratio of sums.
 
-Events are what is counted: wrong characters (CER), wrong words (WER), right answers (accuracy). Intervals are 95 %: percentile bootstrap
-over utterances (or over speakers, when utterances of a speaker are not independent; Bisani & Ney 2004), a t interval over seeds.
+Events are what is counted: wrong characters (CER), wrong words (WER), right answers (accuracy). Intervals are 95 %:
+percentile bootstrap over utterances (Bisani & Ney 2004), or over speakers, whose utterances are not independent;
+a t interval over seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ def _edits(references: Sequence[str], hypotheses: Sequence[str], words: bool) ->
 
     totals = np.array([size(text) for text in reference], dtype=np.int64)
     errors = np.zeros(len(reference), dtype=np.int64)
-    # Nothing to align where one side is empty, and jiwer 3 refuses an empty reference: all insertions, or all deletions.
+    # Nothing to align where a side is empty, and jiwer 3 refuses empty references: all insertions, or all deletions.
     aligned = [i for i, (r, h) in enumerate(zip(reference, hypothesis)) if r and h]
     for i in set(range(len(reference))) - set(aligned):
         errors[i] = size(reference[i]) + size(hypothesis[i])
@@ -64,12 +65,15 @@ def _edits(references: Sequence[str], hypotheses: Sequence[str], words: bool) ->
 
 
 def cer(references: Sequence[str], hypotheses: Sequence[str]) -> Counts:
-    """Character errors (spaces between words are characters). An empty reference counts its hypothesis as insertions and has total 0."""
+    """Character errors, spaces between words included.
+
+    An empty reference counts its hypothesis as insertions and has total 0.
+    """
     return _edits(references, hypotheses, words=False)
 
 
 def wer(references: Sequence[str], hypotheses: Sequence[str]) -> Counts:
-    """Word errors, words split at white space. An empty reference counts its hypothesis as insertions and has total 0."""
+    """Word errors, words split at white space. An empty reference is as in `cer`."""
     return _edits(references, hypotheses, words=True)
 
 
@@ -112,9 +116,10 @@ def _percentiles(values: np.ndarray) -> Interval:
 def bootstrap(
     events: ArrayLike, totals: ArrayLike, n: int = 1000, seed: int = 0, groups: ArrayLike | None = None
 ) -> Interval | None:
-    """95 % percentile interval of sum(events) / sum(totals) over utterances, or over `groups` ((N,), e.g. speakers) drawn whole.
+    """95 % percentile interval of sum(events) / sum(totals), drawing utterances, or whole `groups` ((N,), e.g. speakers).
 
-    None where it would mean nothing: fewer than two units to draw from, or no total. Under some twenty units it is too narrow.
+    None where it would mean nothing: fewer than two units to draw from, or no total. Under some twenty units it is too
+    narrow (docs/tasks.md has its coverage).
     """
     values = np.stack([np.asarray(events, float), np.asarray(totals, float)], axis=1)
     units = _units(values, groups)
@@ -137,8 +142,8 @@ class Difference:
 def paired_bootstrap(a: Counts, b: Counts, n: int = 1000, seed: int = 0, groups: ArrayLike | None = None) -> Difference:
     """The difference of two systems' scores: the same draws of utterances (or of `groups`) for both.
 
-    p is the share of draws on the far side of no difference, doubled. Raises OvertureError when the two were not scored on the same
-    references, or on fewer than two units.
+    p is the share of draws on the far side of no difference, doubled. Raises OvertureError when the two were not scored
+    on the same references, or on fewer than two units.
     """
     if len(a.totals) != len(b.totals) or not np.array_equal(a.totals, b.totals):
         raise OvertureError(
@@ -183,7 +188,7 @@ class GroupRow:
 
 
 def by_group(counts: Counts, columns: Mapping[str, ArrayLike], n: int = 1000, seed: int = 0) -> list[GroupRow]:
-    """One row for each value of each column ((N,) strings or None), in the order of the columns, values sorted, empty ones last.
+    """One row for each value of each column ((N,) strings or None): columns as given, values sorted, empty ones last.
 
     The rows of one column hold every utterance once: their utterances and totals sum to the whole.
     """

@@ -1,16 +1,17 @@
-"""Frozen probes: linear heads on a learnt mixture of an encoder's states, with the learning-rate sweep inside the protocol.
+"""Frozen probes: linear heads on a learnt mixture of an encoder's states, the learning-rate sweep inside the protocol.
 
-As in SUPERB (Yang et al. 2021) the input of a head is sum_l softmax(w)_l h_l over the L + 1 hidden states, w learnt with the head. Here
-every state is first standardised, each dimension with its mean and deviation over the training rows: states differ in scale by orders of
-magnitude, and without it w measures scale, not use (docs/tasks.md has the comparison with layer normalisation).
+As in SUPERB (Yang et al. 2021) the input of a head is sum_l softmax(w)_l h_l over the L + 1 hidden states, w learnt with
+the head. Here every state is first standardised, each dimension with its mean and deviation over the training rows: states
+differ in scale by orders of magnitude, and without it w measures scale, not use (docs/tasks.md compares it with layer
+normalisation).
 
-The rates of the sweep are trained together: all parameters have a leading dimension K, all K heads see the same minibatches, and each
-stops by itself once its score on the development rows no longer improves. The rate is chosen on the development rows; the test rows are
-scored once, by the chosen head. Heads start at zero, so the seed decides the order of the minibatches and nothing else, and on a CPU the
-same seed gives the same bits.
+The rates of the sweep are trained together: all parameters have a leading dimension K, all K heads see the same
+minibatches, and each stops by itself once its score on the development rows no longer improves. The rate is chosen on the
+development rows; the test rows are scored once, by the chosen head. Heads start at zero, so the seed decides the order of
+the minibatches and nothing else, and on a CPU the same seed gives the same bits.
 """
 
-import os
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from overture.tasks.ctc import Alphabet, Infeasible, ctc_losses, greedy_decode, 
 from overture.tasks.features import Frames
 from overture.tasks.metrics import Counts, GroupRow, Interval
 
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+CLASS_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+CTC_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 GROUPS = ("gender", "speaker", "language")  # scored by group where the table has them
 
 
@@ -45,7 +47,7 @@ class ProbeResult:
     interval: Interval | None  # 95 %, bootstrap over test utterances
     by_group: list[GroupRow]
     rate: float  # chosen on the development rows
-    dev: dict[float, float]  # rate -> its best development score
+    dev: dict[float, float | None]  # rate -> its best development score; None: its loss was never finite
     dev_curve: list[float]  # of the chosen rate, one value an epoch
     layer_weights: list[float]  # softmax(w) of the chosen head, L + 1 values
     seconds: float  # training, the sweep included, and scoring
@@ -63,11 +65,11 @@ class ProbeResult:
         path = Path(path)
         partial = path.with_name(f".{path.name}.partial")
         pq.write_table(self.predictions, partial)
-        os.replace(partial, path)
+        partial.replace(path)
 
 
 class _Heads:
-    """K linear heads over K mixtures of states, and their Adam (Kingma & Ba 2015; torch's own takes one rate a tensor, not K)."""
+    """K linear heads over K mixtures of states, and their Adam (torch's own takes one rate a tensor, not K)."""
 
     def __init__(self, rates: Sequence[float], states: int, dim: int, size: int, device: torch.device | str) -> None:
         k = len(rates)
@@ -81,7 +83,7 @@ class _Heads:
     def logits(self, x: Tensor) -> Tensor:
         """(L + 1, M, D) standardised states -> (K, M, C)."""
         mixture, weight, bias = self.values
-        mixed = (mixture.softmax(-1) @ x.flatten(1)).unflatten(1, x.shape[1:])  # (K, M, D)
+        mixed = (mixture.softmax(-1) @ x.flatten(1)).view(-1, *x.shape[1:])  # (K, M, D)
         return torch.baddbmm(bias, mixed, weight)
 
     def step(self, loss: Tensor) -> None:
@@ -124,8 +126,9 @@ def _sweep(
 ) -> _Swept:
     """Train all heads; keep each at its best epoch; choose one.
 
-    `train` yields the losses of an epoch's minibatches, summed over heads; `dev` gives (error, loss), each (K,). Better is: lower error, or
-    equal error and a loss lower by 1 % (before CTC writes its first letter, every error is 1 and only the loss moves).
+    `train` yields the losses of an epoch's minibatches, summed over heads; `dev` gives (error, loss), each (K,). Better is:
+    lower error, or equal error and a loss lower by 1 % (before CTC writes a letter, every error is 1 and only the loss
+    moves).
     """
     generator = torch.Generator().manual_seed(seed)
     count = len(heads.rates)
@@ -143,11 +146,8 @@ def _sweep(
             curves[k].append(error)
             since[k] += 1
             if np.isfinite(value) and (error < best[k][0] or (error == best[k][0] and value < 0.99 * best[k][1])):
-                best[k], since[k], kept[k] = (
-                    (error, value),
-                    0,
-                    heads.take(torch.tensor([row], device=heads.rates.device)),
-                )
+                best[k], since[k] = (error, value), 0
+                kept[k] = heads.take(torch.tensor([row], device=heads.rates.device))
         going = [row for row, k in enumerate(running) if since[k] < patience]
         if not going:
             break
@@ -160,6 +160,17 @@ def _sweep(
             "the probe diverged at every learning rate. Look for values out of all proportion in the features."
         )
     return _Swept(head, [b[0] for b in best], curves[chosen], chosen)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """For minibatches of 50 us an operation: threads win nothing there, and lose tenfold where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check_parts(train: np.ndarray, dev: np.ndarray, test: np.ndarray, rows: int) -> None:
@@ -182,7 +193,8 @@ def _strings(table: Table, column: str, rows: np.ndarray) -> list[str]:
     for row, value in zip(rows, values):
         if value is None:
             raise OvertureError(
-                f"row {table.numpy('id')[row]!r} of {table.name!r} has no {column}. Leave such rows away: --where '{column} IS NOT NULL'."
+                f"row {table.numpy('id')[row]!r} of {table.name!r} has no {column}. "
+                f"Leave such rows away: --where '{column} IS NOT NULL'."
             )
     return [str(v) for v in values]
 
@@ -214,7 +226,7 @@ def _result(
             counts, {c: v for c, v in groups.items() if any(x is not None for x in v)}, seed=seed
         ),
         rate=rates[swept.chosen],
-        dev={r: score(b) for r, b in zip(rates, swept.best)},
+        dev={r: score(b) if np.isfinite(b) else None for r, b in zip(rates, swept.best)},
         dev_curve=[score(e) for e in swept.curve],
         layer_weights=swept.head.values[0].detach().softmax(-1)[0].tolist(),
         seconds=time.perf_counter() - began,
@@ -233,7 +245,7 @@ def _result(
 
 
 def _scale(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(L + 1, D) each -> mean and 1 / deviation; 0 for a dimension that does not vary beside the others of its state."""
+    """(L + 1, D) each -> mean and 1 / deviation; 0 for a dimension that does not vary beside others of its state."""
     deviation = np.sqrt(variance)
     typical = np.sqrt(variance.mean(axis=1, keepdims=True))
     varies = deviation > 1e-4 * typical
@@ -249,17 +261,18 @@ def classify(
     train: np.ndarray,
     dev: np.ndarray,
     test: np.ndarray,
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] = CLASS_RATES,
     epochs: int = 100,
     patience: int = 10,
     batch: int = 32,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> ProbeResult:
-    """Which value of the column `target` an utterance has (speaker, keyword): a linear softmax head on mean-pooled states; accuracy.
+    """Which value of the column `target` an utterance has (speaker, keyword): linear softmax on mean-pooled states; accuracy.
 
-    `states`: (N, L + 1, D) of `features.pooled` for the N rows of `table`; `train`, `dev`, `test`: row numbers within it.
-    Raises OvertureError for rows without a target, a class that only dev or test has, rows in two parts, or fewer than two classes.
+    `states`: (N, L + 1, D) of `features.pooled` for the N rows of `table`; `train`, `dev`, `test`: row numbers in it.
+    Raises OvertureError for rows without a target, a class that only dev or test has, rows in two parts, or fewer than
+    two classes.
     """
     began = time.perf_counter()
     _check_parts(train, dev, test, len(table))
@@ -294,15 +307,16 @@ def classify(
         return logits, each.mean(1)
 
     def train_epoch(heads: _Heads, generator: torch.Generator) -> Iterator[Tensor]:
-        for rows in torch.randperm(len(y), generator=generator).to(y.device).split(batch):
+        for rows in torch.split(torch.randperm(len(y), generator=generator).to(y.device), batch):
             yield losses(heads, x[:, rows], y[rows])[1].sum()
 
     def score_dev(heads: _Heads) -> tuple[np.ndarray, np.ndarray]:
         logits, loss = losses(heads, x_dev, y_dev)
         return (logits.argmax(-1) != y_dev).double().mean(1).cpu().numpy(), loss.cpu().numpy()
 
-    start = _Heads(rates, states.shape[1], states.shape[2], len(classes), device)
-    swept = _sweep(start, train_epoch, score_dev, epochs=epochs, patience=patience, seed=seed)
+    with _one_thread():
+        start = _Heads(rates, states.shape[1], states.shape[2], len(classes), device)
+        swept = _sweep(start, train_epoch, score_dev, epochs=epochs, patience=patience, seed=seed)
     with torch.no_grad():
         found = swept.head.logits(prepared(test)[0])[0].argmax(-1).tolist()
     references = _strings(table, target, test)
@@ -310,7 +324,7 @@ def classify(
 
 
 def _length_buckets(lengths: np.ndarray, size: int, generator: torch.Generator) -> list[np.ndarray]:
-    """Positions into `lengths`, `size` of about equal length at a time, batches in random order; other neighbours every epoch."""
+    """Positions into `lengths`, `size` of about equal length at a time, in random order; other neighbours every epoch."""
     jitter = 1 + 0.2 * torch.rand(len(lengths), generator=generator, dtype=torch.float64).numpy()
     order = np.argsort(lengths * jitter, kind="stable")
     batches = [order[i : i + size] for i in range(0, len(order), size)]
@@ -336,7 +350,9 @@ class _Utterances:
         x = torch.cat(parts).transpose(0, 1).float().sub_(self.offset).mul_(self.inverse).contiguous()  # (L + 1, M, D)
         packed = heads.logits(x.to(self.device))  # (K, M, C)
         lengths = torch.tensor([len(p) for p in parts])
-        padded = pad_sequence(packed.transpose(0, 1).split(lengths.tolist()), batch_first=True)  # (B, T, K, C)
+        padded = pad_sequence(
+            list(torch.split(packed.transpose(0, 1), lengths.tolist())), batch_first=True
+        )  # (B, T, K, C)
         return padded.permute(2, 0, 1, 3).flatten(0, 1), lengths
 
 
@@ -348,8 +364,8 @@ def transcribe(
     dev: np.ndarray,
     test: np.ndarray,
     target: str = "text",
-    rates: Sequence[float] = RATES,
-    epochs: int = 40,
+    rates: Sequence[float] = CTC_RATES,
+    epochs: int = 30,
     patience: int = 5,
     batch: int = 8,
     seed: int = 0,
@@ -357,10 +373,10 @@ def transcribe(
 ) -> ProbeResult:
     """What is said: a linear CTC head on every frame, greedy decoding without a language model; character error rate.
 
-    `frames`: of `features.frames` for the rows of `table`; `train`, `dev`, `test`: row numbers within it; `target`: the transcripts. The
-    alphabet is that of the training transcripts; characters only test rows have count as errors. Training and development rows whose
-    frames cannot hold their transcript are left out and listed in the result; test rows are all scored.
-    Raises OvertureError for rows without a transcript, rows in two parts, or when no training or development row is feasible.
+    `frames`: of `features.frames` for the rows of `table`; `train`, `dev`, `test`: row numbers in it; `target`: the
+    transcripts. The alphabet is that of the training transcripts; characters only test rows have count as errors. Training
+    and development rows whose frames cannot hold their transcript are left out and listed in the result; test rows are all
+    scored. Raises OvertureError for rows without a transcript, rows in two parts, or when no row can be trained on.
     """
     began = time.perf_counter()
     _check_parts(train, dev, test, len(table))
@@ -380,8 +396,8 @@ def transcribe(
     for name, rows in zip(parts, (train, dev)):
         if len(rows) == 0:
             raise OvertureError(
-                f"all {len(parts[name])} {name} rows have too few frames at {frames.frame_rate:g} Hz for their transcripts "
-                f"(first: row {left_out[0].id!r}, {left_out[0].frames} frames, {left_out[0].needed} needed). Use a higher frame rate."
+                f"all {len(parts[name])} {name} rows have too few frames at {frames.frame_rate:g} Hz for their "
+                f"transcripts (first: {left_out[0]}). Use a higher frame rate."
             )
     utterances = _Utterances(frames, train, device)
     dev_texts = {int(r): normalise(t) for r, t in zip(parts["development"], held)}

@@ -3,7 +3,9 @@
 The loop asks four things of an engine: where am I, wrap this, sum that over all, and do not synchronise yet.
 """
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +37,18 @@ class TrainStep(nn.Module):
         return loss
 
 
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory for the next update instead of giving it back to the system.
+
+    Each update allocates the same large tensors; without this every one of them is mapped and zeroed by the kernel anew (30,000
+    page faults and 8 % of the time of an update of 60 s at H=256). Does nothing where the C library is another.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: no allocation by mmap
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 @dataclass(frozen=True)
 class Engine:
     """This process among `world` of them."""
@@ -52,6 +66,7 @@ class Engine:
         local = int(os.environ.get("LOCAL_RANK", "0"))
         cuda = torch.cuda.is_available()
         device = torch.device("cuda", local) if cuda else torch.device("cpu")
+        keep_freed_memory()
         if cuda:
             torch.cuda.set_device(device)
         if world == 1:
@@ -79,7 +94,8 @@ class Engine:
         if self.world == 1:
             return step
         if self.kind == "fsdp":
-            return fully_shard(step)
+            fully_shard(step)
+            return step
         return DistributedDataParallel(step, broadcast_buffers=False)
 
     @contextmanager
@@ -108,6 +124,6 @@ class Engine:
         if precision != "auto":
             return precision == "bf16"
         if self.device.type == "cuda":
-            return torch.cuda.is_bf16_supported()
+            return bool(torch.cuda.is_bf16_supported())
         cpu: Any = torch.cpu
         return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())

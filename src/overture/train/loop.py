@@ -159,7 +159,7 @@ class Trainer:
                         loss = wrapped(batch.to(self.engine.device), draws)
                     (loss.sum * float(real)).backward()
                 if real:
-                    total += torch.stack([loss.sum.detach().double(), loss.count.double()])
+                    total += torch.stack([loss.sum.detach().double(), loss.targets.double()])
         loss_sum, targets = self.engine.sum(total).tolist()
         gradients = [p.grad for p in own.values() if p.grad is not None]
         torch._foreach_mul_(gradients, self.engine.world / max(targets, 1.0))  # the engine averaged over devices

@@ -41,7 +41,7 @@ class State:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state by a flat name; the very tensors, so reading into them restores the state."""
         flat = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         for player, optimizer in self.optimizers.items():
             for parameter, values in optimizer.state.items():
                 flat |= {f"optim/{player}/{names[parameter]}/{key}": value for key, value in values.items()}

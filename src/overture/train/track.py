@@ -97,19 +97,19 @@ class TensorBoardTracker:
         events = folder / "tensorboard"
         for old in events.glob("events.out.tfevents.*"):
             old.unlink()
-        self._writer = SummaryWriter(str(events), purge_step=0)  # type: ignore[no-untyped-call]  # 0: an open board forgets the old file too
+        self._writer = SummaryWriter(str(events), purge_step=0)  # 0: an open board forgets the old file too
         for record in read_metrics(folder):
             self.log(record)
 
     def log(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "health":
             text = f"**{record['rule']}**: {record['message']}"
-            self._writer.add_text("health", text, int(record["update"]))  # type: ignore[no-untyped-call]
+            self._writer.add_text("health", text, int(record["update"]))
         for name, value in _scalars(record):
-            self._writer.add_scalar(name, value, int(record["update"]))  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, int(record["update"]))
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class TrackioTracker:
@@ -118,8 +118,11 @@ class TrackioTracker:
     Never talks to the network: nothing is sent to a Space or a server, and no account name is asked for.
     """
 
-    def __init__(self, folder: Path, *, config: Mapping[str, Any]) -> None:
-        """Raises MissingExtra without the extra `trackio`, OvertureError if the environment tells Trackio to send metrics away."""
+    def __init__(self, folder: Path) -> None:
+        """Raises MissingExtra without the extra `trackio`, OvertureError if the environment tells Trackio to send metrics away.
+
+        Open it after JsonlTracker, whose records it starts with; the config is the one in the folder's `run.json`.
+        """
         try:
             import trackio
         except ImportError as error:
@@ -130,14 +133,19 @@ class TrackioTracker:
                     f"{variable} is set, which makes Trackio send metrics over the network; Overture tracks locally only. "
                     f"Unset {variable} for the run and use 'trackio sync' afterwards."
                 )
+        path = folder / "run.json"
+        about = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
         with _offline(), contextlib.redirect_stdout(io.StringIO()):  # its greetings would tear the progress display
-            for old in trackio.Api().runs("overture"):
-                if old.name == folder.name:
-                    old.delete()
+            try:
+                earlier = [run for run in trackio.Api().runs("overture") if run.name == folder.name]
+            except ValueError:  # its word for a project without any run
+                earlier = []
+            for run in earlier:
+                run.delete()
             self._run = trackio.init(
                 project="overture",
                 name=folder.name,
-                config=dict(config),
+                config=about.get("config"),
                 embed=False,
                 auto_log_gpu=False,
                 auto_log_cpu=False,
@@ -146,15 +154,17 @@ class TrackioTracker:
             self.log(record)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        scalars = dict(_scalars(record))
+        scalars: dict[str, float | str] = dict(_scalars(record))
         if record["kind"] == "health":
             scalars["health"] = f"{record['rule']}: {record['message']}"
         if scalars:
             self._run.log(scalars, step=int(record["update"]))
 
     def close(self) -> None:
+        import trackio
+
         with contextlib.redirect_stdout(io.StringIO()):
-            self._run.finish()
+            trackio.finish()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,5 @@
+"""`python -m overture`, also for `torchrun -m overture run ...`."""
+
+from overture.cli import main
+
+main()

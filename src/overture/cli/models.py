@@ -1,0 +1,172 @@
+"""The verbs about one recipe or run: list, show, run, export, report, bench."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from overture.errors import OvertureError, near
+from overture.recipes import INDEX
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change one field, as in players.0.optim.lr=1e-3."),
+]
+
+
+def parse_set(pairs: list[str] | None) -> dict[str, str]:
+    """`["a.b=1"]` -> `{"a.b": "1"}`. Raises OvertureError when an item has no '='."""
+    for pair in pairs or []:
+        if "=" not in pair:
+            raise OvertureError(f"--set {pair}: write FIELD=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs or [])
+
+
+def list_(search: Annotated[str | None, typer.Option(help="Words: what you look for, or have.")] = None) -> None:
+    """List the recipes, or those that fit a search, best first."""
+    words = [w.lower() for w in (search or "").split()]
+    scored = []
+    for name, entry in INDEX.items():
+        text = f"{name} {entry.title} {entry.good_for} {entry.paper}".lower()
+        score = sum(w in text for w in words) + sum(w in name for w in words)
+        if score or not words:
+            scored.append((-score, name, entry))
+    if not scored:
+        raise OvertureError(f"no recipe fits {search!r}. {near(words[-1], INDEX)}")
+    for _, name, entry in sorted(scored, key=lambda s: s[:2]):
+        typer.echo(f"{name:16} {entry.title} ({entry.paper})")
+        typer.echo(f"{'':16} good for: {entry.good_for}")
+
+
+def show(
+    recipe: Annotated[str, typer.Argument(help="NAME or NAME:SIZE (tiny, default, published).")],
+    set_: Set = None,
+) -> None:
+    """Show a recipe: what it is, its configuration, its size."""
+    import inspect
+
+    import torch
+
+    from overture import recipes
+    from overture.config import flatten, override
+
+    run = override(recipes.get(recipe), parse_set(set_))
+    typer.echo(inspect.cleandoc(recipes.load(run.recipe).__doc__ or ""))
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in run.model.build(run.frontend).parameters())
+    typer.echo(f"\n{run.recipe}:{run.size}  {parameters / 1e6:.1f} M parameters  fingerprint {run.fingerprint}\n")
+    values = flatten(run)
+    width = max(map(len, values))
+    for name, value in values.items():
+        typer.echo(f"  {name:{width}}  {json.dumps(value)}")
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="NAME or NAME:SIZE (tiny, default, published).")],
+    data: Annotated[str | None, typer.Option(help="Corpus: a name or a folder.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="SQL: which rows, as in \"language = 'es' and duration < 10\".")
+    ] = None,
+    set_: Set = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and masks.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+    engine: Annotated[str, typer.Option(help="Under torchrun: ddp or fsdp.")] = "ddp",
+    track: Annotated[list[str] | None, typer.Option(help="Also write to: tensorboard, trackio.")] = None,
+) -> None:
+    """Train. Ctrl-C saves; the same command goes on. Under torchrun, on many devices."""
+    from collections.abc import Callable
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from overture import recipes
+    from overture.cli.progress import Live
+    from overture.config import override
+    from overture.report import write_run_report
+    from overture.train.engine import Engine
+    from overture.train.loop import train
+    from overture.train.track import TensorBoardTracker, Tracker, TrackioTracker
+
+    if engine not in ("ddp", "fsdp"):
+        raise OvertureError(f"no engine {engine!r}. {near(engine, ('ddp', 'fsdp'))}")
+    configured = override(recipes.get(recipe), parse_set(set_))
+    configured = replace(
+        configured,
+        seed=seed,
+        data=replace(configured.data, corpus=data or configured.data.corpus, where=where or configured.data.where),
+    )
+    known: dict[str, Callable[[Path], Tracker]] = {"tensorboard": TensorBoardTracker, "trackio": TrackioTracker}
+    for name in track or []:
+        if name not in known:
+            raise OvertureError(f"no tracker {name!r}. {near(name, known)}")
+    folder = out / configured.folder_name
+    with Engine.start("fsdp" if engine == "fsdp" else "ddp") as machine:
+        console = Console(quiet=not machine.first)
+        console.print(f"{configured.recipe}:{configured.size} in {folder}")
+        with Live(console) as live:
+            outcome = train(
+                configured,
+                folder,
+                engine=machine,
+                trackers=[known[name] for name in track or []],
+                on_record=live.record,
+                on_progress=live.preparing,
+            )
+        if machine.first:
+            if not outcome.finished:
+                console.print(
+                    f"saved at update {outcome.updates} of {configured.loop.updates}; the same command goes on"
+                )
+                return
+            console.print(
+                f"done: {outcome.updates} updates, {outcome.audio_hours:.2f} h of audio in {outcome.seconds:.0f} s"
+            )
+            console.print(f"report: {write_run_report(folder)}", soft_wrap=True)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+) -> None:
+    """Write a run as a folder that transformers opens; refuses when its outputs would differ."""
+    from overture.export import export as write
+
+    typer.echo(f"exported to {write(run, out)}: transformers gives the same outputs")
+
+
+def report(
+    path: Annotated[Path, typer.Argument(help="A run folder, or the JSON of a claim or comparison.")],
+    out: Annotated[Path | None, typer.Option(help="The HTML file.")] = None,
+) -> None:
+    """Write one HTML page about a run, a claim or a comparison."""
+    from overture.report import write_comparison_report, write_run_report
+
+    if path.is_dir():
+        typer.echo(write_run_report(path, out))
+        return
+    try:
+        result = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise OvertureError(f"{path} is no run folder and no JSON ({error})") from error
+    runs = {arm: [Path(f) for f in folders if Path(f).is_dir()] for arm, folders in result.get("runs", {}).items()}
+    typer.echo(write_comparison_report(result, runs, out or path.with_suffix(".html")))
+
+
+def bench(
+    recipe: Annotated[str, typer.Argument(help="NAME or NAME:SIZE.")] = "tera",
+    data: Annotated[str, typer.Option(help="Corpus: a name or a folder.")] = "embedded",
+    updates: Annotated[int, typer.Option(help="To time, after one to warm up.")] = 10,
+    set_: Set = None,
+) -> None:
+    """Time updates of a recipe on this machine: audio and targets a second, FLOPs, padding, share of the matrix-product peak."""
+    from dataclasses import replace
+
+    from overture import recipes
+    from overture.config import override
+    from overture.train.speed import measure
+
+    run = override(recipes.get(recipe), parse_set(set_))
+    found = measure(replace(run, data=replace(run.data, corpus=data)), updates)
+    for name, value in found.items():
+        typer.echo(f"{name:28} {value:,.4g}" if isinstance(value, float) else f"{name:28} {value}")

@@ -1,0 +1,141 @@
+"""The verbs about several runs: check a claim, compare recipes."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from overture.errors import OvertureError, near
+
+if TYPE_CHECKING:
+    from overture.run import Run
+
+BUDGET = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(s|m|h|h-audio|flop)")
+
+
+def check(
+    recipe: Annotated[str, typer.Argument(help="NAME of a recipe.")],
+    out: Annotated[Path, typer.Option(help="Folder of the result's JSON and page.")] = Path("results"),
+    runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+) -> None:
+    """Run a recipe's claim: all arms and seeds, intervals, a computed verdict. Killed, the same command goes on."""
+    from rich.console import Console
+
+    from overture import recipes
+    from overture.cli.progress import Live
+    from overture.report import comparison_table, write_comparison_report
+    from overture.laboratory import check as conduct
+
+    console = Console()
+    with Live(console) as live:
+        result = conduct(recipes.load(recipe).claim(), runs, live.record)
+    folders = {arm: [Path(f) for f in found] for arm, found in result.pop("runs").items()}
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{recipe}.json"
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    console.print(comparison_table(result))
+    console.print(
+        f"{recipe}: the claim {result['verdict']}" if result["verdict"] != "undecided" else f"{recipe}: undecided"
+    )
+    console.print(f"result: {path}", soft_wrap=True)
+    console.print(f"report: {write_comparison_report(result, folders, runs / f'{recipe}-claim.html')}", soft_wrap=True)
+
+
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="NAME or NAME:SIZE, one or more.")],
+    data: Annotated[str, typer.Option(help="Corpus: a name or a folder.")] = "embedded",
+    where: Annotated[str | None, typer.Option(help="SQL: which rows.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="asr, keyword, speaker-id; the first decides. Default: speaker-id.")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="A run's share: 90s, 30m, 2h of training, 5h-audio, or 1e15flop.")
+    ] = "10m",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a recipe.")] = 3,
+    labels: Annotated[
+        str | None, typer.Option(help="Labelled speech to learn the task from, as in 15m. Default: all.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+) -> None:
+    """Give recipes the same budget on your corpus and task: which is best, and is the difference real?
+
+    Two controls stand beside them: the front end alone (log-mel), and each network untrained.
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from overture import recipes
+    from overture.cli.progress import Live
+    from overture.report import comparison_table, write_comparison_report
+    from overture.study import Arm, Study, Trial
+    from overture.laboratory import compare as conduct
+
+    amount, unit = parse_budget(budget)
+    minutes = None
+    if labels is not None:
+        value, label_unit = parse_budget(labels)
+        if label_unit != "s":
+            raise OvertureError(f"--labels {labels}: say how long, as in 15m")
+        minutes = value / 60
+    console = Console()
+    arms: list[Arm] = []
+    with Live(console) as live:
+        for name in dict.fromkeys(names):
+            run = recipes.get(name)
+            run = replace(run, data=replace(run.data, corpus=data, where=where))
+            live.record({"kind": "stage", "text": f"{name}: how many updates are {budget}?"})
+            run = replace(run, loop=replace(run.loop, updates=updates_for(run, amount, unit, runs)))
+            if not any(a.kind == "input" and a.run.frontend == run.frontend for a in arms):
+                title = "log-mel" if type(run.frontend).__name__ == "LogMel" else type(run.frontend).__name__
+                arms.append(Arm(name=title, run=run, kind="input"))
+            arms += [Arm(name=f"{name}, untrained", run=run, kind="untrained"), Arm(name=name, run=run)]
+        study = Study(
+            arms=tuple(arms),
+            trials=tuple(Trial(task=t, label_minutes=minutes) for t in task or ["speaker-id"]),
+            corpus=data,
+            where=where,
+            seeds=tuple(range(seeds)),
+        )
+        result = conduct(study, runs, live.record, budget=budget)
+    folders = {arm: [Path(f) for f in found] for arm, found in result["runs"].items()}
+    stem = f"compare-{'-'.join(dict.fromkeys(n.replace(':', '-') for n in names))}-{result['data']['fingerprint'][:6]}"
+    path = runs / f"{stem}.json"
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    console.print(comparison_table(result))
+    sure = "and its lead over every other is real" if result["best_is_real"] else "but its lead could be chance"
+    console.print(f"best: {result['best']}, {sure}")
+    console.print(f"result: {path}", soft_wrap=True)
+    console.print(f"report: {write_comparison_report(result, folders, path.with_suffix('.html'))}", soft_wrap=True)
+
+
+def parse_budget(text: str) -> tuple[float, str]:
+    """`30m` -> (1800, "s"); `5h-audio` -> (5, "h-audio"); `1e15flop` -> (1e15, "flop"). Raises OvertureError."""
+    match = BUDGET.fullmatch(text)
+    if not match or float(match[1]) <= 0:
+        raise OvertureError(
+            f"a budget of {text!r} is not understood: write 90s, 30m, 2h, 5h-audio or 1e15flop. {near(text[-1:], 'smh')}"
+        )
+    amount, unit = float(match[1]), match[2]
+    return (amount * {"s": 1, "m": 60, "h": 3600}[unit], "s") if unit in "smh" else (amount, unit)
+
+
+def updates_for(run: "Run", amount: float, unit: str, home: Path) -> int:
+    """How many updates of `run` a budget pays for; measured once on this machine and kept, so that a study that goes on keeps its plan."""
+    from overture.steps import Step
+    from overture.train.speed import measure
+
+    def calibrate(folder: Path) -> None:
+        (folder / "speed.json").write_text(json.dumps(measure(run, 8)), encoding="utf8")
+
+    folder = Step("speed", {"run": run}, calibrate).perform(home / "judged")
+    speed = json.loads((folder / "speed.json").read_text(encoding="utf8"))
+    cost = {
+        "s": speed["seconds per update"],
+        "h-audio": speed["audio seconds per update"] / 3600,
+        "flop": speed["GFLOP per update"] * 1e9,
+    }[unit]
+    return max(10, math.floor(amount / float(cost)))

@@ -1,0 +1,100 @@
+"""`overture data add`: from somebody's recordings, in whichever of the common layouts, to a corpus."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from overture.corpora import common_voice, huggingface, kaldi, lhotse_cuts, librispeech, manifest
+from overture.corpora.build import Listing, OnProblem, build
+from overture.data.check import LIMIT
+from overture.errors import OvertureError
+
+
+def add(
+    name: str,
+    path: Path,
+    *,
+    transcripts: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    fill: Mapping[str, str] | None = None,
+    audio: Path | None = None,
+    encoding: str = "utf-8",
+    copy: bool = False,
+    replace: bool = False,
+    on_problem: OnProblem = "error",
+    limit: float = LIMIT,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Makes the corpus `name` of what is at `path` and returns what its corpus.json says.
+
+    `transcripts`: a TSV, CSV or JSON-lines file; without it the layout is detected. `columns`: {our column: theirs}. `fill`: values for the
+    columns of rows that have none, e.g. {"language": "es"}. `audio`: the folder that paths are relative to and must lie in. Recordings are
+    referenced where they are unless `copy`. `limit`: the longest utterance, s.
+    Raises OvertureError with every problem's file, row, field and way out; then nothing is written.
+    """
+    path = path.absolute()
+    read = _reader(path, transcripts.absolute() if transcripts else None, columns or {}, audio.absolute() if audio else None, encoding)
+
+    def importer(folder: Path) -> Listing:
+        listing = read(folder)
+        for row in listing.rows:
+            for column, value in ({"source": path.name} | dict(fill or {})).items():
+                if row.get(column) in (None, ""):
+                    row[column] = value
+        return listing
+
+    return build(name, importer, replace=replace, copy=copy, on_problem=on_problem, limit=limit, progress=progress)
+
+
+def _reader(
+    path: Path, transcripts: Path | None, columns: Mapping[str, str], audio: Path | None, encoding: str
+) -> Callable[[Path], Listing]:
+    """The importer for the layout at `path`; columns are named only in tables, so naming them elsewhere is an error."""
+    if not path.exists():
+        raise OvertureError(f"{path} does not exist.")
+    if audio is not None and not audio.is_dir():
+        raise OvertureError(f"--audio {audio} is not a folder.")
+    if transcripts is None and path.is_dir():
+        transcripts = next((path / n for n in manifest.NAMES if (path / n).is_file()), None)
+    if transcripts is not None:
+        return lambda folder: manifest.rows(path, transcripts, columns, encoding, audio)
+    if _holds_parquet(path) or any((path / n).is_file() for n in ("dataset_dict.json", "state.json")):
+        return lambda folder: huggingface.rows(path, folder, columns)
+    if path.is_file() and path.suffix.lower() in (".tsv", ".csv", ".json", ".jsonl", ".gz"):
+        if _holds_cuts(path):
+            return lambda folder: lhotse_cuts.rows(path, audio)
+        return lambda folder: manifest.rows(path, path, columns, encoding, audio)
+    if path.is_file():
+        raise OvertureError(f"{path} is one file; give the folder it lies in, or a table (.tsv, .csv, .jsonl, .parquet) of recordings.")
+    if columns:
+        raise OvertureError(f"--column names columns of a table, and {path} has none that is known; name it with --transcripts.")
+    if (path / "wav.scp").is_file():
+        return lambda folder: kaldi.rows(path, encoding, audio)
+    if next(path.rglob("*.trans.txt"), None):
+        return lambda folder: librispeech.rows(path, encoding)
+    if (path / "clips").is_dir() and any(path.glob("*.tsv")):
+        return lambda folder: common_voice.rows(path, encoding)
+    cuts = next((p for p in sorted(path.glob("*cuts*.jsonl*")) if _holds_cuts(p)), None)
+    if cuts is not None:
+        return functools.partial(lambda cuts, folder: lhotse_cuts.rows(cuts, audio), cuts)
+    return lambda folder: manifest.bare(path, encoding, audio)
+
+
+def _holds_parquet(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix.lower() == ".parquet"
+    return any(path.glob("*.parquet")) or any(path.glob("data/*.parquet"))
+
+
+def _holds_cuts(path: Path) -> bool:
+    """Whether the first line of a (gzipped) file looks like a lhotse cut."""
+    import gzip
+
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf8") as file:
+            first = file.readline()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return '"type": "M' in first and "Cut" in first

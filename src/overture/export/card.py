@@ -1,0 +1,79 @@
+"""The model card that goes with an exported model: data, licence, recipe, metrics, how to use it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from overture import recipes
+from overture.data.table import Table
+from overture.errors import OvertureError
+from overture.run import Run
+
+
+def model_card(run: Run, about: dict[str, Any], metrics: Sequence[dict[str, Any]], folder: Path) -> str:
+    """Markdown with the front matter that model hubs read."""
+    entry, data = recipes.INDEX[run.recipe], about["data"]
+    updates = [m for m in metrics if m["kind"] == "update"]
+    last: dict[str, Any] = updates[-1] if updates else {}
+    licences, sources, languages = _provenance(run)
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: feature-extraction",
+        "tags: [speech, self-supervised, overture, " + run.recipe + "]",
+        *(["language: [" + ", ".join(languages) + "]"] if languages else []),
+        "---",
+        "",
+        f"# {run.recipe} pre-trained on {data['corpus']}",
+        "",
+        f"{entry.title} ({entry.paper}), trained with Overture {about['versions']['overture']}.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from transformers import AutoFeatureExtractor, AutoModel",
+        "",
+        'extractor = AutoFeatureExtractor.from_pretrained("FOLDER", trust_remote_code=True)',
+        'model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True)',
+        f"inputs = extractor(waveform, sampling_rate={run.frontend.rate}, return_tensors='pt')  # (N,) mono",
+        f"states = model(**inputs).last_hidden_state  # (1, T, D) at {run.frontend.frame_rate:g} Hz",
+        "```",
+        "",
+        "The pre-training head is part of the model (`model.head`), so training can be continued.",
+        "",
+        "## Data",
+        "",
+        f"- corpus `{data['corpus']}`: {data['rows']} utterances, {data['hours']:.2f} h (fingerprint `{data['fingerprint']}`)",
+        f"- sources: {', '.join(sources) or 'not recorded'}",
+        f"- licences of the recordings: {', '.join(licences) or 'not recorded'}. What they ask of a model trained on them is for you to judge.",
+        "",
+        "## Training",
+        "",
+        f"- {about['parameters']:,} parameters, {about['precision']}, on {about['device']}",
+        f"- configuration in `overture.json` (fingerprint `{about['fingerprint']}`)",
+    ]
+    if last:
+        lines += [
+            f"- {last['update']} updates, {last['audio_hours']:.2f} h of audio heard, {last['seconds']:.0f} s",
+            f"- loss {updates[0]['loss']:.4f} at the first update, {last['loss']:.4f} at the last",
+        ]
+    probes = [json.loads(p.read_text(encoding="utf8")) for p in sorted((folder / "probes").glob("*.json"))]
+    if probes:
+        lines += ["", "## Metrics", "", "| task | metric | value | 95 % interval |", "|---|---|---|---|"]
+        for p in probes:
+            interval = "–" if not p.get("ci95") else f"{p['ci95'][0]:.3f} to {p['ci95'][1]:.3f}"
+            lines.append(f"| {p['task']} | {p['metric']} | {p['value']:.3f} | {interval} |")
+    return "\n".join(lines) + "\n"
+
+
+def _provenance(run: Run) -> tuple[list[str], list[str], list[str]]:
+    try:
+        table = Table.open(run.data.corpus, run.data.where)
+    except OvertureError:  # the corpus has been removed since; the card then says "not recorded"
+        return [], [], []
+    found = []
+    for column in ("licence", "source", "language"):
+        values = table.numpy(column).tolist() if column in table.columns.column_names else []
+        found.append(sorted({str(v) for v in values if v is not None}))
+    return found[0], found[1], found[2]

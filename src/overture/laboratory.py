@@ -1,0 +1,406 @@
+"""Where a study is conducted: split, pre-train, judge, compare, step by step and resumable.
+
+Fairness is built in: the rows that any trial is scored or tuned on are taken out of pre-training; all arms share splits,
+probes and learning-rate sweeps; arms are compared seed by seed and utterance by utterance, and the interval of a difference
+spans both that over seeds and that over utterances.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from overture.config import fingerprint, to_dict
+from overture.data.split import Split, split
+from overture.data.table import Table
+from overture.errors import OvertureError
+from overture.run import Run
+from overture.steps import Step
+from overture.study import Arm, Claim, Study, Trial
+from overture.tasks import find_task
+
+Tell = Callable[[dict[str, Any]], None]
+Pairs = Callable[[str, dict[str, dict[str, Any]]], list[tuple[str, str]]]  # (task, arms with their means) -> (better, worse)
+PARTS = {"train": 0.7, "dev": 0.1, "test": 0.2}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One arm with one seed on one trial."""
+
+    value: float
+    events: np.ndarray  # (N,) per test utterance
+    totals: np.ndarray
+    detail: dict[str, Any]
+
+
+class Laboratory:
+    """Conducts a study under a folder; every finished piece is kept, so the same study goes on where it was."""
+
+    def __init__(self, study: Study, home: Path, tell: Tell) -> None:
+        self.study, self.home, self.tell = study, home, tell
+        self.table = Table.open(study.corpus, study.where)
+        self.labelled = [self._labelled(trial) for trial in study.trials]
+        self.splits = [self._split(trial, table) for trial, table in zip(study.trials, self.labelled)]
+        self.corpus = self._pretraining_corpus()
+        self.seconds = 0.0
+
+    def _labelled(self, trial: Trial) -> Table:
+        task = trial.definition
+        absent = [c for c in task.columns if c not in self.table.columns.column_names]
+        if absent:
+            raise OvertureError(
+                f"task {trial.task!r} needs the column(s) {', '.join(absent)}, which corpus {self.study.corpus!r} lacks"
+            )
+        has = " AND ".join(f"{c} IS NOT NULL AND trim({c}) <> ''" for c in task.columns)
+        table = self.table.where(f"({has}) AND duration >= 0.2" + (f" AND ({trial.where})" if trial.where else ""))
+        if task.features == "pooled":
+            values = table.numpy(task.target)
+            names, counts = np.unique(values.astype(str), return_counts=True)
+            kept = set(names[counts >= max(trial.min_count, 5)])
+            if len(kept) < 2:
+                raise OvertureError(
+                    f"task {trial.task!r} needs at least two values of {task.target!r} with 5 rows or more; corpus {self.study.corpus!r} has {len(kept)}"
+                )
+            table = table.take(np.flatnonzero([str(v) in kept for v in values]))
+        if len(table) == 0:
+            raise OvertureError(
+                f"no row of corpus {self.study.corpus!r} can be used for task {trial.task!r}: it needs {', '.join(task.columns)}"
+            )
+        return table
+
+    def _split(self, trial: Trial, table: Table) -> Split:
+        task = trial.definition
+        return split(
+            table,
+            PARTS,
+            disjoint=task.disjoint,
+            disjoint_if_possible=task.disjoint_if_possible,
+            stratify=task.shared[0] if task.shared else None,
+            seed=0,
+        )
+
+    def _pretraining_corpus(self) -> str:
+        """The study's corpus without the rows that a trial is tuned or scored on, as a corpus of its own."""
+        held = {i for s in self.splits for part in ("dev", "test") for i in s.ids[part]}
+        kept = np.flatnonzero([i not in held for i in self.table.numpy("id")])
+        mark = fingerprint([self.table.fingerprint, sorted(held)])[:6]
+        return self.table.take(kept).save(f"{self.table.name}~{mark}")
+
+    def run_of(self, arm: Arm, seed: int) -> Run:
+        """The arm's run on the study's own training rows."""
+        return replace(arm.run, seed=seed, data=replace(arm.run.data, corpus=self.corpus, where=None))
+
+    def folder_of(self, arm: Arm, seed: int) -> Path:
+        run = self.run_of(arm, seed)
+        return self.home / run.folder_name
+
+    def pretrain(self, arm: Arm, seed: int) -> dict[str, Any]:
+        """Train one arm with one seed, unless that has been done; what it cost."""
+        from overture.train.engine import Engine
+        from overture.train.loop import train
+
+        run, folder = self.run_of(arm, seed), self.folder_of(arm, seed)
+        done = folder / "outcome.json"
+        if not done.exists():
+            self.tell({"kind": "stage", "text": f"pre-training {arm.name}, seed {seed}"})
+            with Engine.start() as engine:
+                outcome = train(run, folder, engine=engine, on_record=self.tell)
+            if not outcome.finished:
+                raise KeyboardInterrupt
+            done.write_text(
+                json.dumps({k: v for k, v in to_dict(outcome).items() if k not in ("folder", "finished")}),
+                encoding="utf8",
+            )
+        cost: dict[str, Any] = json.loads(done.read_text(encoding="utf8"))
+        cost["parameters"] = json.loads((folder / "run.json").read_text(encoding="utf8"))["parameters"]
+        return cost
+
+    def judge(self, arm: Arm, seed: int, number: int) -> Score:
+        """Probe one arm with one seed on trial `number`, unless that has been done."""
+        trial, table, parts = self.study.trials[number], self.labelled[number], self.splits[number]
+        run = self.run_of(arm, seed)
+        encoder = {"trained": run.fingerprint, "untrained": [to_dict(run.model), seed], "input": None}[arm.kind]
+        step = Step(
+            "judge",
+            {
+                "task": trial.task,
+                "labels": trial.label_minutes,
+                "rows": table.fingerprint,
+                "split": parts.fingerprint,
+                "frontend": run.frontend,
+                "encoder": encoder,
+                "seed": seed,
+                "format": 2,
+            },
+            lambda folder: self._probe(folder, arm, run, seed, number),
+        )
+        self.tell({"kind": "stage", "text": f"{trial.task}: {arm.name}, seed {seed}"})
+        folder = step.perform(self.home / "judged")
+        detail: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf8"))
+        predictions = pq.read_table(folder / "predictions.parquet")
+        events = (
+            predictions.column("correct" if trial.definition.metric == "accuracy" else "errors")
+            .to_numpy()
+            .astype(np.int64)
+        )
+        return Score(detail["value"], events, predictions.column("total").to_numpy(), detail)
+
+    def _probe(self, folder: Path, arm: Arm, run: Run, seed: int, number: int) -> None:
+        import torch
+
+        from overture.tasks import features, probe
+        from overture.tasks.controls import InputEncoder
+        from overture.train.state import checkpoints, load_weights
+
+        trial, table, parts = self.study.trials[number], self.labelled[number], self.splits[number]
+        train_rows, dev, test = (parts.indices(table, part) for part in ("train", "dev", "test"))
+        if trial.label_minutes is not None:
+            train_rows = _minutes(table, train_rows, trial.label_minutes)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if arm.kind == "input":
+            encoder: Any = InputEncoder(run.frontend.dim, run.frontend.frame_rate)
+        else:
+            torch.manual_seed(seed)
+            encoder = run.model.build(run.frontend)
+            if arm.kind == "trained":
+                load_weights(checkpoints(self.folder_of(arm, seed))[-1], encoder)
+            encoder = encoder.to(device)
+        used = np.concatenate([train_rows, dev, test])
+        place = np.empty(len(table), dtype=np.int64)
+        place[used] = np.arange(len(used))
+        small = table.take(used)
+        cache = folder / "features"
+        shared: dict[str, Any] = {
+            "train": place[train_rows],
+            "dev": place[dev],
+            "test": place[test],
+            "seed": seed,
+            "device": device,
+        }
+        given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
+        if trial.definition.features == "pooled":
+            states = features.pooled(encoder, run.frontend, small, **given)
+            result = probe.classify(states, small, target=trial.definition.target, **shared)
+        else:
+            states_all = features.frames(encoder, run.frontend, small, max_rate=50.0, **given)
+            result = probe.transcribe(states_all, small, target=trial.definition.target, **shared)
+        result.write_predictions(folder / "predictions.parquet")
+        record = {
+            "metric": result.metric,
+            "value": result.value,
+            "interval": result.interval,
+            "groups": [{"column": g.column, "value": g.group, "n": g.utterances, "metric": g.value, "ci95": g.interval} for g in result.by_group],
+            "rate": result.rate,
+            "rate_at_edge": result.rate_at_edge,
+            "dev": result.dev,
+            "layer_weights": result.layer_weights,
+            "seconds": result.seconds,
+            "labelled_minutes": float(table.numpy("duration")[train_rows].sum()) / 60,
+            "left_out": len(result.infeasible),
+        }
+        (folder / "result.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf8")
+        shutil.rmtree(cache)  # large, and made again in less time than it takes to read the report
+
+    def conduct(self, pairs: Pairs) -> dict[str, Any]:
+        """Everything, and the tables of it: arms, comparisons, cost, data. `pairs` says which arms of a task to compare."""
+        begun = time.perf_counter()
+        scores: dict[str, list[list[Score]]] = {}
+        costs: dict[str, list[dict[str, Any]]] = {}
+        for seed in self.study.seeds:  # seed by seed: a study that is stopped has whole comparisons
+            for arm in self.study.arms:
+                if arm.kind == "trained":
+                    costs.setdefault(arm.name, []).append(self.pretrain(arm, seed))
+                row = [self.judge(arm, seed, i) for i in range(len(self.study.trials))]
+                scores.setdefault(arm.name, []).append(row)
+        self.seconds = time.perf_counter() - begun
+        measured = [
+            self._measure(i, {a: [row[i] for row in rows] for a, rows in scores.items()}, pairs)
+            for i in range(len(self.study.trials))
+        ]
+        return {
+            **measured[0],
+            "also": {self.study.trials[i].task: measured[i] for i in range(1, len(measured))},
+            "data": self._data(),
+            "runs": {
+                a.name: [str(self.folder_of(a, s)) for s in self.study.seeds]
+                for a in self.study.arms
+                if a.kind == "trained"
+            },
+            "cost_by_arm": {a: {k: float(np.mean([c[k] for c in c_])) for k in c_[0]} for a, c_ in costs.items()},
+            "cost": {
+                "seconds": sum(c["seconds"] for c_ in costs.values() for c in c_),
+                "updates": int(sum(c["updates"] for c_ in costs.values() for c in c_)),
+                "device": _device(),
+            },
+            "commit": _commit(),
+        }
+
+    def _measure(self, number: int, scores: dict[str, list[Score]], pairs: Pairs) -> dict[str, Any]:
+        from overture.tasks.metrics import seeds_interval
+
+        task = self.study.trials[number].definition
+        names = list(scores)
+        arms = {}
+        for name in names:
+            values = [s.value for s in scores[name]]
+            arms[name] = {
+                "seeds": values,
+                "mean": float(np.mean(values)),
+                "ci95": seeds_interval(values) or _within(scores[name][0]),
+            }
+        return {
+            "task": self.study.trials[number].task,
+            "metric": {"accuracy": "accuracy", "cer": "character error rate"}[task.metric],
+            "higher_is_better": task.higher_is_better,
+            "arms": arms,
+            "comparisons": [compare_arms(b, scores[b], w, scores[w]) for b, w in pairs(task.name, arms)],
+            "probes": {a: [s.detail for s in scores[a]] for a in names},
+            "groups": {a: scores[a][0].detail["groups"] for a in names},
+        }
+
+    def _data(self) -> dict[str, Any]:
+        view = Table.open(self.corpus)
+        licences = (
+            sorted({str(v) for v in self.table.numpy("licence")})
+            if "licence" in self.table.columns.column_names
+            else []
+        )
+        return {
+            "corpus": self.study.corpus,
+            "where": self.study.where,
+            "rows": len(self.table),
+            "hours": self.table.hours,
+            "fingerprint": self.table.fingerprint,
+            "pretraining": {"rows": len(view), "hours": view.hours, "fingerprint": view.fingerprint},
+            "splits": [
+                {
+                    "task": t.task,
+                    "fingerprint": s.fingerprint,
+                    "rule": s.rule,
+                    "rows": {p: len(s.ids[p]) for p in s.ids},
+                    "label_minutes": t.label_minutes,
+                }
+                for t, s in zip(self.study.trials, self.splits)
+            ],
+            "licences": licences,
+        }
+
+
+def compare_arms(better: str, of_better: Sequence[Score], worse: str, of_worse: Sequence[Score]) -> dict[str, Any]:
+    """Two arms on the same utterances and seeds. `better` and `worse` are expectations, the numbers may say otherwise.
+
+    `difference` is better minus worse in the metric's own units. `ci95_seeds` is over paired seeds (t; None with one seed),
+    `ci95_utterances` over utterances with the seeds pooled (bootstrap); `ci95` spans both, and `p` is the larger of the two.
+    """
+    from scipy import stats
+
+    from overture.tasks.metrics import Counts, paired_bootstrap, seeds_interval
+
+    differences = np.array([x.value - y.value for x, y in zip(of_better, of_worse)])
+    pooled = [
+        Counts(np.sum([s.events for s in scores], axis=0), np.sum([s.totals for s in scores], axis=0))
+        for scores in (of_better, of_worse)
+    ]
+    over_utterances = paired_bootstrap(pooled[0], pooled[1])
+    over_seeds = seeds_interval(differences.tolist())
+    p = over_utterances.p
+    if over_seeds is not None and differences.std(ddof=1) > 0:
+        p = max(p, float(stats.ttest_1samp(differences, 0.0).pvalue))
+    intervals = [i for i in (over_seeds, over_utterances.interval) if i is not None]
+    return {
+        "better": better,
+        "worse": worse,
+        "difference": float(differences.mean()),
+        "ci95": [min(low for low, _ in intervals), max(high for _, high in intervals)],
+        "ci95_seeds": over_seeds and list(over_seeds),
+        "ci95_utterances": list(over_utterances.interval),
+        "p": p,
+    }
+
+
+def verdict(
+    comparisons: Sequence[dict[str, Any]], higher_is_better: bool
+) -> Literal["holds", "does not hold", "undecided"]:
+    """Holds when each difference goes the expected way and its interval excludes zero; does not hold when one goes the other way
+    and its interval excludes zero; else undecided."""
+    sign = 1 if higher_is_better else -1
+    ends = [sorted(sign * end for end in c["ci95"]) for c in comparisons]
+    if all(low > 0 for low, _ in ends):
+        return "holds"
+    return "does not hold" if any(high < 0 for _, high in ends) else "undecided"
+
+
+def check(claim: Claim, home: Path, tell: Tell) -> dict[str, Any]:
+    """Run a claim: its result with the computed verdict, as it goes into `results/NAME.json`."""
+    first = claim.study.trials[0].task
+    pairs = [(first, better, worse) for better, worse in claim.expected] + list(claim.expected_also)
+    result = Laboratory(claim.study, home, tell).conduct(lambda task, _: [(b, w) for t, b, w in pairs if t == task])
+    for part in result["also"].values():
+        if part["comparisons"]:
+            part["verdict"] = verdict(part["comparisons"], part["higher_is_better"])
+    return {
+        "recipe": claim.recipe,
+        "claim": claim.text,
+        "verdict": verdict(result["comparisons"][: len(claim.expected)], result["higher_is_better"]),
+        **result,
+        "deviations": list(claim.deviations),
+    }
+
+
+def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, Any]:
+    """Run a comparison: its tables, and which arm is best and whether its lead over each other arm is real."""
+
+    def best_against_rest(task: str, arms: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+        names = sorted(arms, key=lambda a: arms[a]["mean"], reverse=find_task(task).higher_is_better)
+        return [(names[0], name) for name in names[1:]]
+
+    result = Laboratory(study, home, tell).conduct(best_against_rest)
+    best = result["comparisons"][0]["better"] if result["comparisons"] else next(iter(result["arms"]))
+    return {
+        "kind": "comparison",
+        "budget": budget,
+        "best": best,
+        "best_is_real": verdict(result["comparisons"], result["higher_is_better"]) == "holds",
+        **result,
+    }
+
+
+def _within(score: Score) -> list[float] | None:
+    from overture.tasks.metrics import bootstrap
+
+    interval = bootstrap(score.events, score.totals)
+    return list(interval) if interval else None
+
+
+def _minutes(table: Table, rows: np.ndarray, minutes: float) -> np.ndarray:
+    """So many of `rows`, in a fixed random order, as make up `minutes`."""
+    order = np.random.default_rng(0).permutation(rows)
+    total = np.cumsum(table.numpy("duration")[order]) / 60
+    if total[-1] < minutes:
+        raise OvertureError(f"{minutes:g} minutes of labels were asked for, the training rows have {total[-1]:.1f}")
+    return np.sort(order[: int(np.searchsorted(total, minutes)) + 1])
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{os.cpu_count()} CPU cores"
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, with '+' when it has changes; None for an installed package."""
+    here = Path(__file__).parent
+    found = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+"], capture_output=True, text=True
+    )
+    return found.stdout.strip() or None if found.returncode == 0 else None

@@ -1,0 +1,52 @@
+"""Steps and their artifacts: a step makes a folder named by the fingerprint of what made it, and is never run twice.
+
+A recipe of several stages (features, k-means, labels, next iteration) or a study (calibrate, pre-train, judge) is a small graph
+of steps. `step.json` is written last, so a folder without it is unfinished: the step is run again and finds what
+it left, which is how a killed study goes on where it was.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from overture.config import fingerprint, to_dict
+
+
+@dataclass(frozen=True)
+class Step:
+    """`make(folder)` fills a folder; `made_of` (dataclasses, or what JSON holds) is everything that decides what gets in."""
+
+    name: str
+    made_of: dict[str, Any]
+    make: Callable[[Path], None]
+    inputs: tuple["Step", ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(
+            [self.name, {k: to_dict(v) for k, v in self.made_of.items()}, [i.fingerprint for i in self.inputs]]
+        )
+
+    def perform(self, home: Path) -> Path:
+        """The folder of the artifact under `home`, made now if it is not there."""
+        for step in self.inputs:
+            step.perform(home)
+        folder = home / f"{self.name}-{self.fingerprint}"
+        if not (folder / "step.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            begun = time.perf_counter()
+            self.make(folder)
+            record = {
+                "name": self.name,
+                "fingerprint": self.fingerprint,
+                "made_of": {k: to_dict(v) for k, v in self.made_of.items()},
+                "inputs": [f"{i.name}-{i.fingerprint}" for i in self.inputs],
+                "seconds": time.perf_counter() - begun,
+            }
+            part = folder / "step.json.part"
+            part.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf8")
+            part.replace(folder / "step.json")
+        return folder

@@ -1,0 +1,202 @@
+"""The laws of the design, over every recipe in the index. A recipe that cannot promise one says so in its module as
+`EXEMPT = {law number: reason}`, and then the test expects the law to be broken."""
+
+import hashlib
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from overture.config import fingerprint, from_dict, override, to_dict
+from overture.data.draws import Draws
+from overture.recipes import INDEX, get
+from overture.run import Run
+from overture.train.engine import Engine
+from overture.train.health import IllRun
+from overture.train.loop import Trainer, Training, train
+from overture.train.track import read_metrics
+
+from .conftest import tensors
+
+CURVES = Path(__file__).parent / "curves"
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+def trained(run: Run, folder: Path, *, die_after: int | None = None) -> dict[str, Any]:
+    def on_record(record: dict[str, Any]) -> None:
+        if record["kind"] == "checkpoint" and record["update"] == die_after:
+            raise Killed
+
+    with Engine.start() as engine:
+        if die_after is None:
+            train(run, folder, engine=engine, on_record=on_record)
+        else:
+            with pytest.raises(Killed):
+                train(run, folder, engine=engine, on_record=on_record)
+    return tensors(folder)
+
+
+def gradients(run: Run, rows: np.ndarray | None = None) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of the first player for the first planned update, and in how many micro-batches they were computed."""
+    with Engine.start() as engine:
+        training, trainer = Training.prepare(run), Trainer(run, engine)
+        rows = training.plan.updates(0)[0] if rows is None else rows
+        batches = training.batches(rows, 0, engine)
+        trainer.backward(0, batches, Draws(run.seed, 0))
+    return {n: p.grad for n, p in trainer.parameters[0].items()}, len(batches)
+
+
+def test_law_1_stopped_and_resumed_twice_is_never_stopped(run: Run, tmp_path: Path) -> None:
+    whole = trained(run, tmp_path / "whole")
+    trained(run, tmp_path / "parts", die_after=4)
+    trained(run, tmp_path / "parts", die_after=8)
+    parts = trained(run, tmp_path / "parts")
+    assert whole.keys() == parts.keys() and any(n.startswith("optim/") for n in whole)
+    assert [n for n in whole if not torch.equal(whole[n], parts[n])] == []
+    curves = [[(r["update"], r["loss"]) for r in read_metrics(tmp_path / f) if r["kind"] == "update"] for f in ("whole", "parts")]
+    assert [c for c in curves[0] if c[0] % 2 == 0] == [c for c in curves[1] if c[0] % 2 == 0]
+
+
+def test_law_2_one_batch_is_its_utterances_accumulated(still: Run) -> None:
+    once = replace(still, plan=replace(still.plan, update_seconds=8.0, micro_seconds=8.0))
+    many = replace(still, plan=replace(still.plan, update_seconds=8.0, micro_seconds=2.0))
+    a, micro_a = gradients(once)
+    b, micro_b = gradients(many)
+    assert micro_a == 1 and micro_b >= 4
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_law_3_padding_does_not_change_an_output(still: Run) -> None:
+    torch.manual_seed(0)
+    model = still.model.build(still.frontend).eval()
+    generator = torch.Generator().manual_seed(1)
+    short, long = (torch.randn(n, still.frontend.dim, generator=generator) for n in (37, 90))
+    with torch.no_grad():
+        alone, length = model.states(short[None], torch.tensor([37]))
+        for filling in (0.0, 7.0):  # whatever stands in the padding
+            padded = torch.full((2, 90, still.frontend.dim), filling)
+            padded[0, :37], padded[1] = short, long
+            beside, lengths = model.states(padded, torch.tensor([37, 90]))
+            for a, b in zip(alone, beside, strict=True):
+                n = int(length[0])
+                assert int(lengths[0]) == n
+                torch.testing.assert_close(a[0, :n], b[0, :n], rtol=1e-4, atol=1e-5)
+
+
+def test_law_4_every_trainable_parameter_learns_and_every_frozen_one_stays(run: Run, tmp_path: Path) -> None:
+    def digest(tensor: torch.Tensor) -> str:
+        return hashlib.sha256(tensor.detach().numpy().tobytes()).hexdigest()
+
+    names = [n for n, _ in run.model.build(run.frontend).named_parameters()]
+    frozen = set(names[: len(names) // 2])
+    pattern = "^(" + "|".join(n.replace(".", r"\.") for n in names if n not in frozen) + ")$"
+    part = replace(run, players=(replace(run.players[0], parameters=pattern), *run.players[1:]))
+    for this, still_there in ((run, set()), (part, frozen)):
+        with Engine.start() as engine:
+            training, trainer = Training.prepare(this), Trainer(this, engine)
+            before = {n: digest(p) for n, p in trainer.state.model.named_parameters()}
+            seen: set[str] = set()
+            for number in range(3):
+                trainer.step(training.batches(training.plan.updates(0)[number], number, engine))
+                trainer.state.update += 1
+                seen |= {n for n, p in trainer.state.model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+            after = {n: digest(p) for n, p in trainer.state.model.named_parameters()}
+        assert seen == set(names) - still_there
+        assert {n for n in names if before[n] == after[n]} == still_there
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_law_5_two_ranks_are_one(still: Run, recipe: str, engine: str, tmp_path: Path, torchrun: Callable[..., str]) -> None:
+    settings = [f"{n}=0" for n in ("model.dropout",)] + ["loop.updates=4", "loop.log_every=1"]
+    arguments = [f"{recipe}:tiny", *(x for s in settings for x in ("--set", s))]
+    torchrun(2, *arguments, "--out", str(tmp_path / "two"), "--engine", engine)
+    torchrun(1, *arguments, "--out", str(tmp_path / "one"))
+    (two,), (one,) = list((tmp_path / "two").iterdir()), list((tmp_path / "one").iterdir())
+    for a, b in zip(read_metrics(one), read_metrics(two), strict=True):
+        if a["kind"] == "update":
+            assert a["targets"] == b["targets"]
+            assert math.isclose(a["loss"], b["loss"], rel_tol=1e-4) and math.isclose(a["grad_norm"], b["grad_norm"], rel_tol=1e-3)
+    first, second = tensors(one), tensors(two)
+    assert first.keys() == second.keys()
+    for name in first:
+        if name.startswith("model/"):
+            torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=2e-4, msg=name)
+
+
+def test_law_6_export_gives_the_same_outputs_in_transformers(run: Run, tmp_path: Path) -> None:
+    from overture.export import export
+
+    trained(run, tmp_path / "run")
+    out = export(tmp_path / "run", tmp_path / "hf")
+    # As a stranger would: a new process, no Overture on its path.
+    code = (
+        "import sys; sys.modules['overture'] = None\n"
+        "import numpy as np, torch\n"
+        "from transformers import AutoFeatureExtractor, AutoModel\n"
+        f"model = AutoModel.from_pretrained({str(out)!r}, trust_remote_code=True)\n"
+        f"extractor = AutoFeatureExtractor.from_pretrained({str(out)!r}, trust_remote_code=True)\n"
+        "wave = (np.sin(np.arange(16000) / 9) * 0.1).astype('float32')\n"
+        "print('shape', tuple(model(**extractor(wave, sampling_rate=16000, return_tensors='pt')).last_hidden_state.shape))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "shape (1, " in done.stdout
+
+
+@pytest.mark.parametrize("size", ["tiny", "default", "published"])
+def test_law_7_config_survives_json(recipe: str, size: str) -> None:
+    run = get(f"{recipe}:{size}")
+    changed = override(run, {"seed": "7", "data.where": "duration > 1", "players.0.optim.lr": "0.5"})
+    again = from_dict(run, json.loads(json.dumps(to_dict(changed))))
+    assert again == changed and again.fingerprint == changed.fingerprint != run.fingerprint
+    assert fingerprint(to_dict(run)) == run.fingerprint
+
+
+def test_law_8_the_loss_curve_is_the_reference_curve(recipe: str, run: Run, tmp_path: Path) -> None:
+    reference = json.loads((CURVES / f"{recipe}.json").read_text())
+    trained(run, tmp_path)
+    found = {r["update"]: r["loss"] for r in read_metrics(tmp_path) if r["kind"] == "update"}
+    for update, low, high in zip(reference["update"], reference["low"], reference["high"], strict=True):
+        assert low <= found[update] <= high, f"update {update}: {found[update]:.4f} is outside {low:.4f} to {high:.4f}"
+
+
+def test_law_9_health_stops_a_run_that_explodes(run: Run, tmp_path: Path) -> None:
+    optim = replace(run.players[0].optim, lr=1e30, warmup=0.0, clip=1e30)
+    ill = replace(run, players=(replace(run.players[0], optim=optim), *run.players[1:]))
+    with Engine.start() as engine, pytest.raises(IllRun, match="not finite"):
+        train(ill, tmp_path, engine=engine)
+    findings = [r for r in read_metrics(tmp_path) if r["kind"] == "health"]
+    assert findings[-1]["stopped"] and len(json.loads((tmp_path / "bad_update.json").read_text())["rows"]) > 0
+
+
+def test_law_10_listing_loads_no_torch() -> None:
+    code = "import sys; from overture.cli import app; app(['list'], standalone_mode=False); print(sorted(set(sys.modules) & {'torch', 'transformers', 'numpy'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("[]") and all(name in done.stdout for name in INDEX)
+
+
+def test_every_recipe_has_what_the_index_promises(recipe: str) -> None:
+    from overture.recipes import load
+    from overture.study import Claim
+
+    module = load(recipe)
+    claim = module.claim()
+    assert isinstance(claim, Claim) and claim.recipe == recipe and claim.expected
+    arms = {a.name for a in claim.study.arms}
+    assert {name for pair in claim.expected for name in pair} <= arms
+    assert len(claim.study.seeds) >= 3
+    assert Path(module.__file__).read_text().count("\n") <= 150
+    assert INDEX[recipe].paper.split(":")[1] in module.__doc__

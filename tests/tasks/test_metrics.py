@@ -1,0 +1,118 @@
+"""Scores and intervals: empty texts, coverage by simulation, pairs, groups."""
+
+import numpy as np
+import pytest
+
+from overture.errors import OvertureError
+from overture.tasks.metrics import Counts, accuracy, bootstrap, by_group, cer, paired_bootstrap, seeds_interval, wer
+
+
+def test_errors_a_character_and_a_word():
+    counts = cer(["kitten", "ab cd"], ["sitting", "abcd"])
+    assert counts.events.tolist() == [3, 1] and counts.totals.tolist() == [6, 5]
+    assert counts.value == pytest.approx(4 / 11)
+    counts = wer(["the  cat sat", "one"], ["the cat sat down", "two"])
+    assert counts.events.tolist() == [1, 1] and counts.totals.tolist() == [3, 1]
+    assert accuracy(["a", "b", "c"], ["a", "x", "c"]).value == pytest.approx(2 / 3)
+
+
+def test_empty_sides_are_insertions_or_deletions():
+    counts = cer(["", "abc", "", "  "], ["xy", "", "", "q"])
+    assert counts.events.tolist() == [2, 3, 0, 1] and counts.totals.tolist() == [0, 3, 0, 0]
+    counts = wer(["", "a b", ""], ["x y z", "", ""])
+    assert counts.events.tolist() == [3, 2, 0] and counts.totals.tolist() == [0, 2, 0]
+    assert counts.value == 5 / 2
+    with pytest.raises(OvertureError, match="none of the 1 references"):
+        _ = cer([""], ["abc"]).value
+    assert bootstrap(*cer(["", ""], ["abc", "d"])) is None
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="1 references, 2 hypotheses"):
+        cer(["a"], ["a", "b"])
+
+
+def test_interval_covers_the_true_ratio():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        totals = rng.integers(5, 60, size=150)
+        low, high = bootstrap(rng.binomial(totals, 0.2), totals, n=300, seed=trial)
+        covered += low <= 0.2 <= high
+    assert 0.90 <= covered / 200 <= 0.985
+
+
+def test_interval_over_speakers_is_wider_when_speakers_differ():
+    rng = np.random.default_rng(1)
+    speakers = np.repeat(np.arange(20), 50)
+    rates = rng.beta(2, 8, size=20)[speakers]
+    totals = np.full(1000, 30)
+    errors = rng.binomial(totals, rates)
+    over_utterances, over_speakers = bootstrap(errors, totals), bootstrap(errors, totals, groups=speakers.astype(str))
+    assert over_speakers[1] - over_speakers[0] > 2 * (over_utterances[1] - over_utterances[0])
+    assert bootstrap(errors, totals, groups=["one"] * 1000) is None
+
+
+def test_bootstrap_repeats_with_its_seed():
+    errors, totals = np.arange(30), np.full(30, 40)
+    assert bootstrap(errors, totals, seed=3) == bootstrap(errors, totals, seed=3)
+    assert bootstrap(errors, totals, seed=3) != bootstrap(errors, totals, seed=4)
+
+
+def test_pairs_find_a_small_difference_that_separate_intervals_miss():
+    rng = np.random.default_rng(2)
+    totals = np.full(300, 30)
+    hard = rng.beta(1, 3, size=300)
+    a = rng.binomial(totals, hard)
+    b = np.maximum(a - rng.integers(0, 2, size=300), 0)  # at most one error fewer each
+    a, b = Counts(a, totals), Counts(b, totals)
+    found = paired_bootstrap(a, b)
+    assert found.difference == pytest.approx(a.value - b.value) and found.interval[0] > 0 and found.p < 0.01
+    assert bootstrap(*a)[0] < bootstrap(*b)[1]  # apart from each other they overlap
+    mirrored = paired_bootstrap(b, a)
+    assert mirrored.difference == pytest.approx(-found.difference) and mirrored.p == found.p
+
+
+def test_pairs_of_equal_systems_do_not_differ():
+    counts = Counts(np.arange(40), np.full(40, 50))
+    same = paired_bootstrap(counts, counts)
+    assert same.difference == 0 and same.interval == (0, 0) and same.p == 1
+
+
+def test_p_is_uniform_without_a_difference():
+    rng = np.random.default_rng(3)
+    totals = np.full(80, 20)
+    p = [
+        paired_bootstrap(Counts(rng.binomial(totals, 0.3), totals), Counts(rng.binomial(totals, 0.3), totals), n=200).p
+        for _ in range(200)
+    ]
+    assert 0.01 <= np.mean(np.array(p) < 0.05) <= 0.10
+
+
+def test_pairs_need_the_same_references():
+    with pytest.raises(OvertureError, match="different references"):
+        paired_bootstrap(Counts(np.zeros(2), np.ones(2)), Counts(np.zeros(2), np.full(2, 3)))
+
+
+def test_seeds():
+    assert seeds_interval([0.5]) is None
+    low, high = seeds_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-5)
+
+
+def test_groups_sum_to_the_whole():
+    rng = np.random.default_rng(4)
+    counts = Counts(rng.integers(0, 5, 60), np.r_[rng.integers(5, 9, 59), 0])
+    gender = rng.choice(np.array(["female", "male", None], object), 60)
+    speaker = np.array([f"s{i % 7}" for i in range(59)] + ["silent"], object)
+    rows = by_group(counts, {"gender": gender, "speaker": speaker})
+    for column, groups in (("gender", ["female", "male", None]), ("speaker", [f"s{i}" for i in range(7)] + ["silent"])):
+        here = [r for r in rows if r.column == column]
+        assert {r.group for r in here} == set(groups)
+        assert sum(r.utterances for r in here) == 60 and sum(r.total for r in here) == counts.totals.sum()
+        assert sum(r.value * r.total for r in here if r.total) == pytest.approx(
+            counts.events[:59].sum() + (counts.events[59] if column == "gender" else 0)
+        )
+    silent = rows[-1] if rows[-1].group == "silent" else next(r for r in rows if r.group == "silent")
+    assert silent.value is None and silent.interval is None and silent.utterances == 1
+    assert rows[2].group is None  # empty ones come last

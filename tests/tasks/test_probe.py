@@ -1,0 +1,235 @@
+"""Probes on planted signals: they must find the state, the rate and the alignment, and say what they left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from overture.data.table import Table
+from overture.errors import OvertureError
+from overture.tasks import TASKS, find_task
+from overture.tasks.features import Frames
+from overture.tasks.metrics import paired_bootstrap
+from overture.tasks.probe import _Heads, _scale, classify, transcribe
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def table(n: int, **columns: list[str | None]) -> Table:
+    base = {"id": [f"u{i}" for i in range(n)], "audio": ["x.wav"] * n, "duration": [1.0] * n}
+    return Table(pa.table(base | columns), name="toy", root=Path())
+
+
+def planted(n=400, classes=8, states=5, dim=24, layer=2, signal=2.5, seed=0):
+    """Only one state carries the class; the states differ in scale by orders of magnitude."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    x = rng.normal(size=(n, states, dim))
+    x[:, layer] += signal * rng.normal(size=(classes, dim))[y]
+    x = (x * np.logspace(2, -2, states)[:, None]).astype(np.float32)
+    names = [f"word {i}" for i in y]
+    rows = table(
+        n,
+        text=names,
+        gender=[["female", "male", None][i % 3] for i in range(n)],
+        speaker=[f"s{i % 5}" for i in range(n)],
+    )
+    return x, rows
+
+
+PARTS = {"train": np.arange(240), "dev": np.arange(240, 320), "test": np.arange(320, 400)}
+
+
+def test_finds_the_state_that_carries_the_class():
+    x, rows = planted()
+    result = classify(x, rows, target="text", **PARTS)
+    assert result.value == 1.0 and result.metric == "accuracy" and result.interval == (1.0, 1.0)
+    assert np.argmax(result.layer_weights) == 2 and sum(result.layer_weights) == pytest.approx(1)
+    x, rows = planted(layer=4)  # the faintest of all: 1e-2 beside 1e2
+    result = classify(x, rows, target="text", **PARTS)
+    assert result.value == 1.0 and np.argmax(result.layer_weights) == 4
+
+
+def test_no_signal_gives_chance():
+    x, rows = planted(signal=0.0, classes=2)
+    result = classify(x, rows, target="text", **PARTS)
+    assert result.interval[0] < 0.5 < result.interval[1]
+
+
+def test_sweep_picks_the_sane_rate():
+    x, rows = planted(signal=0.6)
+    result = classify(x, rows, target="text", rates=(1e-7, 1e-2, 1e3), epochs=30, **PARTS)
+    assert result.rate == 1e-2 and not result.rate_at_edge
+    assert result.dev[1e-2] > max(result.dev[1e-7], result.dev[1e3]) and max(result.dev_curve) == result.dev[1e-2]
+
+
+def test_a_rate_that_diverges_harms_no_other():
+    x, rows = planted()
+    result = classify(x, rows, target="text", rates=(1e-2, 1e38), **PARTS)
+    assert result.dev == {1e-2: 1.0, 1e38: None} and result.value == 1.0
+
+
+def test_heads_do_not_feel_each_other():
+    """A head of the sweep is the head trained alone, and its updates are torch's Adam."""
+    torch.manual_seed(0)
+    x, y = torch.randn(3, 40, 6), torch.randint(4, (40,))
+    swept, alone = _Heads((1e-3, 1e-2), 3, 6, 4, "cpu"), _Heads((1e-2,), 3, 6, 4, "cpu")
+    mixture, weight, bias = (v.detach()[0].clone().requires_grad_() for v in alone.values)
+    adam = torch.optim.Adam([mixture, weight, bias], lr=1e-2)
+    for _ in range(20):
+        for heads in (swept, alone):
+            logits = heads.logits(x)
+            each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.repeat(len(logits)), reduction="none")
+            heads.step(each.view(len(logits), -1).mean(1).sum())
+        mixed = (mixture.softmax(0)[:, None, None] * x).sum(0)
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(mixed @ weight + bias, y).backward()
+        adam.step()
+    for ours, single, theirs in zip(swept.values, alone.values, (mixture, weight, bias)):
+        torch.testing.assert_close(ours[1:], single)
+        torch.testing.assert_close(single[0], theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_equal_to_the_bit():
+    x, rows = planted(signal=0.5)
+    a, b = (classify(x, rows, target="text", epochs=20, seed=3, **PARTS) for _ in range(2))
+    assert a.layer_weights == b.layer_weights and a.dev == b.dev and a.predictions.equals(b.predictions)
+    c = classify(x, rows, target="text", epochs=20, seed=4, **PARTS)
+    assert c.layer_weights != a.layer_weights
+
+
+def test_test_rows_do_not_reach_training():
+    x, rows = planted(signal=0.5)
+    a = classify(x, rows, target="text", epochs=10, **PARTS)
+    x[PARTS["test"]] = 1e4
+    b = classify(x, rows, target="text", epochs=10, **PARTS)
+    assert a.layer_weights == b.layer_weights and a.dev == b.dev
+
+
+def test_groups_and_predictions_sum_to_the_whole(tmp_path):
+    x, rows = planted(signal=0.5)
+    result = classify(x, rows, target="text", epochs=10, **PARTS)
+    assert {r.column for r in result.by_group} == {"gender", "speaker"}
+    for column in ("gender", "speaker"):
+        here = [r for r in result.by_group if r.column == column]
+        assert sum(r.utterances for r in here) == 80
+        assert sum(r.value * r.total for r in here) / 80 == pytest.approx(result.value)
+    result.write_predictions(tmp_path / "predictions.parquet")
+    back = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    assert [p["id"] for p in back] == [f"u{i}" for i in PARTS["test"]]
+    assert all(p["correct"] == (p["reference"] == p["hypothesis"]) for p in back)
+    assert sum(p["correct"] for p in back) / 80 == result.value
+    assert paired_bootstrap(result.counts, result.counts).p == 1
+
+
+def test_constant_dimensions_are_left_out():
+    mean, inverse = _scale(np.array([[1.0, 5.0]]), np.array([[4.0, 0.0]]))
+    assert mean.tolist() == [[1, 5]] and inverse.tolist() == [[0.5, 0]]
+    x, rows = planted()
+    x[:, :, 0] = 7.0
+    x[PARTS["test"], :, 0] = 1e6  # varies in test only: nothing was learnt about it
+    assert classify(x, rows, target="text", **PARTS).value == 1.0
+
+
+def test_what_a_user_can_get_wrong():
+    x, rows = planted()
+    with pytest.raises(OvertureError, match="twice"):
+        classify(x, rows, target="text", **PARTS | {"test": np.arange(319, 400)})
+    with pytest.raises(OvertureError, match="dev part has no rows"):
+        classify(x, rows, target="text", **PARTS | {"dev": np.array([], int)})
+    with pytest.raises(OvertureError, match=r"row 'u321'.*'word 1', which no training row has"):
+        classify(
+            x, rows, target="text", **PARTS | {"train": np.flatnonzero(np.arange(240) % 8 != 1), "dev": np.array([240])}
+        )
+    with pytest.raises(OvertureError, match=r"row 'u2' .*has no gender"):
+        classify(x, rows, target="gender", **PARTS)
+    with pytest.raises(OvertureError, match="nothing to tell apart"):
+        classify(x, table(400, text=["same"] * 400), target="text", **PARTS)
+    with pytest.raises(OvertureError, match="diverged"):
+        classify(x, rows, target="text", epochs=2, rates=(1e37, 1e38), **PARTS)
+
+
+WORDS = ("anna", "otto", "lea", "mal", "tal", "not")
+
+
+def spoken(n=60, states=3, dim=12, layer=1, noise=0.3, seed=0):
+    """Utterances of toy words, each character two frames and now and then a blank one; only one state carries them."""
+    rng = np.random.default_rng(seed)
+    letters = sorted(set("".join(WORDS) + " "))
+    codes = rng.normal(size=(len(letters) + 1, dim)) * 2
+    packed, texts = [], []
+    for _ in range(n):
+        text = " ".join(rng.choice(WORDS, size=rng.integers(1, 4)))
+        path = []
+        for c in text:
+            path += [letters.index(c) + 1] * 2 + [0] * (1 + int(rng.integers(2)))
+        x = rng.normal(size=(len(path), states, dim)) * noise
+        x[:, layer] += codes[path]
+        packed.append((x * np.array([30, 1, 0.1])[:states, None]).astype(np.float16))
+        texts.append(text)
+    lengths = np.array([len(p) for p in packed])
+    starts = np.cumsum(lengths) - lengths
+    rows = table(n, text=texts, speaker=[f"s{i % 2}" for i in range(n)])
+    return Frames(np.concatenate(packed), starts, lengths, 50.0, 1), rows
+
+
+SPOKEN = {"train": np.arange(40), "dev": np.arange(40, 48), "test": np.arange(48, 60)}
+
+
+def test_ctc_learns_a_planted_alignment():
+    frames, rows = spoken()
+    result = transcribe(frames, rows, **SPOKEN)
+    assert result.metric == "cer" and result.value < 0.02 and np.argmax(result.layer_weights) == 1
+    assert result.infeasible == [] and result.dev[result.rate] == min(result.dev.values())
+    back = result.predictions.to_pylist()
+    assert [p["reference"] for p in back] == [rows.row(i)["text"] for i in SPOKEN["test"]]
+    assert sum(p["errors"] for p in back) / sum(p["total"] for p in back) == result.value
+    again = transcribe(frames, rows, **SPOKEN)
+    assert again.layer_weights == result.layer_weights and again.predictions.equals(result.predictions)
+
+
+def test_ctc_says_what_it_left_out_and_scores_every_test_row():
+    frames, rows = spoken()
+    texts = list(rows.numpy("text"))
+    texts[3] = "a" * 400
+    texts[41] = "l" * 400
+    texts[50] = "anna ж"  # a letter training never saw
+    texts[51] = ""
+    result = transcribe(frames, table(60, text=texts), **SPOKEN)
+    assert [r.id for r in result.infeasible] == ["u3", "u41"] and result.infeasible[0].needed == 799
+    back = result.predictions.to_pylist()
+    assert len(back) == 12 and back[2]["reference"] == "anna ж" and back[2]["errors"] >= 1
+    assert back[3]["total"] == 0 and back[3]["errors"] == len(back[3]["hypothesis"]) > 0
+
+
+def test_ctc_at_a_frame_rate_too_low():
+    frames, rows = spoken()
+    short = Frames(frames.packed, frames.starts, np.full(60, 2), 2.0, 25)
+    with pytest.raises(OvertureError, match=r"all 40 training rows have too few frames at 2 Hz"):
+        transcribe(short, rows, **SPOKEN)
+
+
+def test_tasks_are_consistent():
+    for name, task in TASKS.items():
+        assert task.name == name and task.target in task.columns
+        assert task.higher_is_better == (task.metric == "accuracy") == (task.features == "pooled")
+        assert not set(task.shared) & set(task.disjoint + task.disjoint_if_possible)
+    with pytest.raises(OvertureError, match="'speaker-id'"):
+        find_task("speakerid")
+
+
+def test_listing_tasks_needs_no_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, overture.tasks; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
