@@ -15,7 +15,12 @@ def overture_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(1)
     home = tmp_path_factory.mktemp("home")
     before = {name: os.environ.get(name) for name in ("OVERTURE_HOME", "HF_HOME", "HF_MODULES_CACHE", "HF_HUB_OFFLINE")}
-    os.environ |= {"OVERTURE_HOME": str(home), "HF_HOME": str(home / "hf"), "HF_MODULES_CACHE": str(home / "hf"), "HF_HUB_OFFLINE": "1"}
+    os.environ |= {
+        "OVERTURE_HOME": str(home),
+        "HF_HOME": str(home / "hf"),
+        "HF_MODULES_CACHE": str(home / "hf"),
+        "HF_HUB_OFFLINE": "1",
+    }
     yield home
     for name, value in before.items():
         if value is None:

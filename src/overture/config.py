@@ -84,8 +84,10 @@ def _set(part: Any, path: list[str], text: str, whole: str) -> Any:
         raise OvertureError(f"--set {whole}: nothing below {head!r} can be set")
     names = [f.name for f in dataclasses.fields(part)]
     if head not in names:
-        known = flatten(part)
-        raise OvertureError(f"--set {whole}: no field {head!r}. {near('.'.join(path), known) if rest or head else ''}")
+        above = whole[: len(whole) - len(".".join(path))]
+        raise OvertureError(
+            f"--set {whole}: no field {head!r}. {near(whole, (above + name for name in flatten(part)))}"
+        )
     current = getattr(part, head)
     if rest:
         return dataclasses.replace(part, **{head: _set(current, rest, text, whole)})

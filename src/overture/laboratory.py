@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from overture.config import fingerprint, to_dict
+from overture.data.source import Cached
 from overture.data.split import Split, split
 from overture.data.table import Table
 from overture.errors import OvertureError
@@ -27,7 +29,9 @@ from overture.study import Arm, Claim, Study, Trial
 from overture.tasks import find_task
 
 Tell = Callable[[dict[str, Any]], None]
-Pairs = Callable[[str, dict[str, dict[str, Any]]], list[tuple[str, str]]]  # (task, arms with their means) -> (better, worse)
+Pairs = Callable[
+    [str, dict[str, dict[str, Any]]], list[tuple[str, str]]
+]  # (task, arms with their means) -> (better, worse)
 PARTS = {"train": 0.7, "dev": 0.1, "test": 0.2}
 
 
@@ -64,10 +68,10 @@ class Laboratory:
         if task.features == "pooled":
             values = table.numpy(task.target)
             names, counts = np.unique(values.astype(str), return_counts=True)
-            kept = set(names[counts >= max(trial.min_count, 5)])
+            kept = set(names[counts >= trial.min_count])
             if len(kept) < 2:
                 raise OvertureError(
-                    f"task {trial.task!r} needs at least two values of {task.target!r} with 5 rows or more; corpus {self.study.corpus!r} has {len(kept)}"
+                    f"task {trial.task!r} needs at least two values of {task.target!r} with {trial.min_count} rows or more; corpus {self.study.corpus!r} has {len(kept)}"
                 )
             table = table.take(np.flatnonzero([str(v) in kept for v in values]))
         if len(table) == 0:
@@ -77,19 +81,30 @@ class Laboratory:
         return table
 
     def _split(self, trial: Trial, table: Table) -> Split:
+        """Train, dev and test rows as the task asks; what it asks for only where possible may be given up, and is then said."""
         task = trial.definition
-        return split(
-            table,
-            PARTS,
-            disjoint=task.disjoint,
-            disjoint_if_possible=task.disjoint_if_possible,
-            stratify=task.shared[0] if task.shared else None,
-            seed=0,
-        )
+        shared = task.shared[0] if task.shared else None
+        wished = [
+            c for c in task.disjoint_if_possible if c in table.columns.column_names and len(set(table.numpy(c))) > 1
+        ]
+        try:
+            return split(table, PARTS, by=[*task.disjoint, *wished], stratify=shared, cross="drop")
+        except OvertureError as error:
+            if not wished:
+                raise
+            self.tell(
+                {"kind": "note", "text": f"{task.name}: parts share values of {', '.join(wished)}, because {error}"}
+            )
+            return split(table, PARTS, by=task.disjoint, stratify=shared, cross="drop")
 
     def _pretraining_corpus(self) -> str:
         """The study's corpus without the rows that a trial is tuned or scored on, as a corpus of its own."""
-        held = {i for s in self.splits for part in ("dev", "test") for i in s.ids[part]}
+        held = {
+            i
+            for s, t in zip(self.splits, self.labelled)
+            for part in ("dev", "test")
+            for i in t.numpy("id")[s.rows[part]]
+        }
         kept = np.flatnonzero([i not in held for i in self.table.numpy("id")])
         mark = fingerprint([self.table.fingerprint, sorted(held)])[:6]
         return self.table.take(kept).save(f"{self.table.name}~{mark}")
@@ -134,7 +149,7 @@ class Laboratory:
                 "task": trial.task,
                 "labels": trial.label_minutes,
                 "rows": table.fingerprint,
-                "split": parts.fingerprint,
+                "split": {part: table.numpy("id")[rows].tolist() for part, rows in parts.rows.items()},
                 "frontend": run.frontend,
                 "encoder": encoder,
                 "seed": seed,
@@ -158,10 +173,11 @@ class Laboratory:
 
         from overture.tasks import features, probe
         from overture.tasks.controls import InputEncoder
+        from overture.train.engine import Engine
         from overture.train.state import checkpoints, load_weights
 
         trial, table, parts = self.study.trials[number], self.labelled[number], self.splits[number]
-        train_rows, dev, test = (parts.indices(table, part) for part in ("train", "dev", "test"))
+        train_rows, dev, test = (parts.rows[part] for part in ("train", "dev", "test"))
         if trial.label_minutes is not None:
             train_rows = _minutes(table, train_rows, trial.label_minutes)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -177,6 +193,7 @@ class Laboratory:
         place = np.empty(len(table), dtype=np.int64)
         place[used] = np.arange(len(used))
         small = table.take(used)
+        source = Cached.open(small, run.frontend)  # the same for all arms and seeds
         cache = folder / "features"
         shared: dict[str, Any] = {
             "train": place[train_rows],
@@ -186,18 +203,25 @@ class Laboratory:
             "device": device,
         }
         given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
+        bf16 = Engine(0, 1, device).bf16(run.loop.precision)
         if trial.definition.features == "pooled":
-            states = features.pooled(encoder, run.frontend, small, **given)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                states = features.pooled(encoder, source, small, **given)
             result = probe.classify(states, small, target=trial.definition.target, **shared)
         else:
-            states_all = features.frames(encoder, run.frontend, small, max_rate=50.0, **given)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                states_all = features.frames(encoder, source, small, max_rate=50.0, **given)
             result = probe.transcribe(states_all, small, target=trial.definition.target, **shared)
         result.write_predictions(folder / "predictions.parquet")
         record = {
             "metric": result.metric,
             "value": result.value,
             "interval": result.interval,
-            "groups": [{"column": g.column, "value": g.group, "n": g.utterances, "metric": g.value, "ci95": g.interval} for g in result.by_group],
+            "groups": [
+                {"column": g.column, "value": g.group, "n": g.utterances, "metric": g.value, "ci95": g.interval}
+                for g in result.by_group
+            ],
+            "precision": "bf16" if bf16 else "fp32",
             "rate": result.rate,
             "rate_at_edge": result.rate_at_edge,
             "dev": result.dev,
@@ -283,9 +307,9 @@ class Laboratory:
             "splits": [
                 {
                     "task": t.task,
-                    "fingerprint": s.fingerprint,
                     "rule": s.rule,
-                    "rows": {p: len(s.ids[p]) for p in s.ids},
+                    "parts": s.counts,
+                    "left_out": s.left_out,
                     "label_minutes": t.label_minutes,
                 }
                 for t, s in zip(self.study.trials, self.splits)

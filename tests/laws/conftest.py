@@ -35,8 +35,24 @@ def torchrun() -> Callable[..., str]:
     """Run `overture run` on several gloo processes; returns what they printed."""
 
     def go(processes: int, *arguments: str) -> str:
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-port=0", "-m", "overture", "run", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**__import__("os").environ, "OMP_NUM_THREADS": "1"})
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            f"--nproc-per-node={processes}",
+            "--master-port=0",
+            "-m",
+            "overture",
+            "run",
+            *arguments,
+        ]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**__import__("os").environ, "OMP_NUM_THREADS": "1"},
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -64,7 +64,10 @@ def test_law_1_stopped_and_resumed_twice_is_never_stopped(run: Run, tmp_path: Pa
     parts = trained(run, tmp_path / "parts")
     assert whole.keys() == parts.keys() and any(n.startswith("optim/") for n in whole)
     assert [n for n in whole if not torch.equal(whole[n], parts[n])] == []
-    curves = [[(r["update"], r["loss"]) for r in read_metrics(tmp_path / f) if r["kind"] == "update"] for f in ("whole", "parts")]
+    curves = [
+        [(r["update"], r["loss"]) for r in read_metrics(tmp_path / f) if r["kind"] == "update"]
+        for f in ("whole", "parts")
+    ]
     assert [c for c in curves[0] if c[0] % 2 == 0] == [c for c in curves[1] if c[0] % 2 == 0]
 
 
@@ -111,14 +114,18 @@ def test_law_4_every_trainable_parameter_learns_and_every_frozen_one_stays(run: 
             for number in range(3):
                 trainer.step(training.batches(training.plan.updates(0)[number], number, engine))
                 trainer.state.update += 1
-                seen |= {n for n, p in trainer.state.model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+                seen |= {
+                    n for n, p in trainer.state.model.named_parameters() if p.grad is not None and bool(p.grad.any())
+                }
             after = {n: digest(p) for n, p in trainer.state.model.named_parameters()}
         assert seen == set(names) - still_there
         assert {n for n in names if before[n] == after[n]} == still_there
 
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
-def test_law_5_two_ranks_are_one(still: Run, recipe: str, engine: str, tmp_path: Path, torchrun: Callable[..., str]) -> None:
+def test_law_5_two_ranks_are_one(
+    still: Run, recipe: str, engine: str, tmp_path: Path, torchrun: Callable[..., str]
+) -> None:
     settings = [f"{n}=0" for n in ("model.dropout",)] + ["loop.updates=4", "loop.log_every=1"]
     arguments = [f"{recipe}:tiny", *(x for s in settings for x in ("--set", s))]
     torchrun(2, *arguments, "--out", str(tmp_path / "two"), "--engine", engine)
@@ -127,7 +134,9 @@ def test_law_5_two_ranks_are_one(still: Run, recipe: str, engine: str, tmp_path:
     for a, b in zip(read_metrics(one), read_metrics(two), strict=True):
         if a["kind"] == "update":
             assert a["targets"] == b["targets"]
-            assert math.isclose(a["loss"], b["loss"], rel_tol=1e-4) and math.isclose(a["grad_norm"], b["grad_norm"], rel_tol=1e-3)
+            assert math.isclose(a["loss"], b["loss"], rel_tol=1e-4) and math.isclose(
+                a["grad_norm"], b["grad_norm"], rel_tol=1e-3
+            )
     first, second = tensors(one), tensors(two)
     assert first.keys() == second.keys()
     for name in first:

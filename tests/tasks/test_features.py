@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from overture.data.batch import States
+from overture.data.source import Live
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.tasks.controls import InputEncoder
@@ -74,7 +75,7 @@ def test_pooled_is_the_mean_of_the_utterance_alone(corpus, tmp_path):
     torch.manual_seed(0)
     encoder = Toy().train()
     encoder.frozen.eval()
-    out = pooled(encoder, Windows(), corpus, cache=tmp_path / "cache", fingerprint="f", batch_seconds=3.0)
+    out = pooled(encoder, Live(corpus, Windows()), corpus, cache=tmp_path / "cache", fingerprint="f", batch_seconds=3.0)
     assert out.shape == (7, 2, 10) and out.dtype == np.float32
     assert encoder.training and encoder.dropout.training and not encoder.frozen.training  # left as it was
     assert max(len(b) for b in encoder.batches) > 1 and max(len(b) * max(b) for b in encoder.batches) <= 300
@@ -84,20 +85,26 @@ def test_pooled_is_the_mean_of_the_utterance_alone(corpus, tmp_path):
 
 def test_cache_is_read_again_and_refused_for_other_rows(corpus, tmp_path):
     encoder = Toy()
-    first = np.array(pooled(encoder, Windows(), corpus, cache=tmp_path, fingerprint="f"))
+    first = np.array(pooled(encoder, Live(corpus, Windows()), corpus, cache=tmp_path, fingerprint="f"))
     calls = len(encoder.batches)
-    assert np.array_equal(pooled(encoder, Windows(), corpus, cache=tmp_path, fingerprint="f"), first)
+    assert np.array_equal(pooled(encoder, Live(corpus, Windows()), corpus, cache=tmp_path, fingerprint="f"), first)
     assert len(encoder.batches) == calls
     with pytest.raises(OvertureError, match="other rows"):
-        pooled(encoder, Windows(), corpus.take(np.array([1, 0])), cache=tmp_path, fingerprint="f")
+        pooled(
+            encoder,
+            Live(corpus.take(np.array([1, 0])), Windows()),
+            corpus.take(np.array([1, 0])),
+            cache=tmp_path,
+            fingerprint="f",
+        )
 
 
 def test_frames_of_every_row_and_averages(corpus, tmp_path):
     torch.manual_seed(0)
     encoder = Toy()
-    whole = frames(encoder, Windows(), corpus, cache=tmp_path / "c", fingerprint="f", batch_seconds=3.0)
+    whole = frames(encoder, Live(corpus, Windows()), corpus, cache=tmp_path / "c", fingerprint="f", batch_seconds=3.0)
     assert whole.packed.dtype == np.float16 and whole.averaged == 1 and whole.frame_rate == 100
-    half = frames(encoder, Windows(), corpus, cache=tmp_path / "c", fingerprint="f", max_rate=40.0)
+    half = frames(encoder, Live(corpus, Windows()), corpus, cache=tmp_path / "c", fingerprint="f", max_rate=40.0)
     assert half.averaged == 3 and half.frame_rate == pytest.approx(100 / 3)
     for i in range(7):
         expected = alone(encoder, corpus, i).numpy()
@@ -106,7 +113,7 @@ def test_frames_of_every_row_and_averages(corpus, tmp_path):
         np.testing.assert_allclose(half[i][-1], expected[3 * (half.lengths[i] - 1) :].mean(0), atol=2e-3)
         np.testing.assert_allclose(half[i][0], expected[:3].mean(0), atol=2e-3)
     assert whole.lengths.sum() == len(whole.packed)
-    at = frames(encoder, Windows(), corpus, cache=tmp_path / "c", fingerprint="f", max_rate=100.0)
+    at = frames(encoder, Live(corpus, Windows()), corpus, cache=tmp_path / "c", fingerprint="f", max_rate=100.0)
     assert at.averaged == 1
 
 
@@ -128,16 +135,16 @@ def test_float16_overflow_is_an_error(corpus, tmp_path):
             return States((x * 1e6,), lengths)
 
     with pytest.raises(OvertureError, match="beyond float16"):
-        frames(Loud(), Windows(), corpus, cache=tmp_path / "cache", fingerprint="f")
+        frames(Loud(), Live(corpus, Windows()), corpus, cache=tmp_path / "cache", fingerprint="f")
 
 
 def test_bad_rows_are_named(corpus, tmp_path):
     sf.write(tmp_path / "5.wav", np.zeros(5), RATE)
     with pytest.raises(OvertureError, match=r"row 'u5'.*shorter than a frame"):
-        pooled(Toy(), Windows(), corpus, cache=tmp_path / "cache", fingerprint="f")
+        pooled(Toy(), Live(corpus, Windows()), corpus, cache=tmp_path / "cache", fingerprint="f")
     (tmp_path / "5.wav").unlink()
     with pytest.raises(OvertureError, match="row 'u5'"):
-        pooled(Toy(), Windows(), corpus, cache=tmp_path / "cache", fingerprint="f")
+        pooled(Toy(), Live(corpus, Windows()), corpus, cache=tmp_path / "cache", fingerprint="f")
 
     class Strided(Toy):
         def states(self, x: torch.Tensor, lengths: torch.Tensor) -> States:
@@ -145,14 +152,20 @@ def test_bad_rows_are_named(corpus, tmp_path):
 
     sf.write(tmp_path / "5.wav", np.zeros(100), RATE)
     with pytest.raises(OvertureError, match=r"row 'u1'.*it no frame"):
-        pooled(Strided(), Windows(), corpus, cache=tmp_path / "cache", fingerprint="f")
+        pooled(Strided(), Live(corpus, Windows()), corpus, cache=tmp_path / "cache", fingerprint="f")
     with pytest.raises(OvertureError, match="no rows"):
-        pooled(Toy(), Windows(), corpus.take(np.array([], np.int64)), cache=tmp_path / "cache", fingerprint="g")
+        pooled(
+            Toy(),
+            Live(corpus.take(np.array([], np.int64)), Windows()),
+            corpus.take(np.array([], np.int64)),
+            cache=tmp_path / "cache",
+            fingerprint="g",
+        )
 
 
 def test_input_control_is_the_input(corpus, tmp_path):
     control = InputEncoder(10, 100.0)
-    out = frames(control, Windows(), corpus, cache=tmp_path / "c", fingerprint="input")
+    out = frames(control, Live(corpus, Windows()), corpus, cache=tmp_path / "c", fingerprint="input")
     assert out.packed.shape[1:] == (1, 10)
     np.testing.assert_allclose(out[3][:, 0], Windows()(sf.read(corpus.root / "3.wav", dtype="float32")[0]), atol=1e-3)
     with pytest.raises(ValueError, match="made for"):

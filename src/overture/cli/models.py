@@ -82,7 +82,7 @@ def run(
 
     from overture import recipes
     from overture.cli.progress import Live
-    from overture.config import override
+    from overture.config import override, to_dict
     from overture.report import write_run_report
     from overture.train.engine import Engine
     from overture.train.loop import train
@@ -122,7 +122,8 @@ def run(
             console.print(
                 f"done: {outcome.updates} updates, {outcome.audio_hours:.2f} h of audio in {outcome.seconds:.0f} s"
             )
-            console.print(f"report: {write_run_report(folder)}", soft_wrap=True)
+            page = write_run_report(folder, defaults=to_dict(recipes.get(recipe)))
+            console.print(f"report: {page}", soft_wrap=True)
 
 
 def export(
@@ -138,6 +139,9 @@ def export(
 def report(
     path: Annotated[Path, typer.Argument(help="A run folder, or the JSON of a claim or comparison.")],
     out: Annotated[Path | None, typer.Option(help="The HTML file.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where the run folders of a comparison are, for their curves.")] = Path(
+        "runs"
+    ),
 ) -> None:
     """Write one HTML page about a run, a claim or a comparison."""
     from overture.report import write_comparison_report, write_run_report
@@ -149,8 +153,9 @@ def report(
         result = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
         raise OvertureError(f"{path} is no run folder and no JSON ({error})") from error
-    runs = {arm: [Path(f) for f in folders if Path(f).is_dir()] for arm, folders in result.get("runs", {}).items()}
-    typer.echo(write_comparison_report(result, runs, out or path.with_suffix(".html")))
+    named = {arm: [runs / name for name in names] for arm, names in result.get("runs", {}).items()}
+    found = {arm: [f for f in folders if f.is_dir()] for arm, folders in named.items()}
+    typer.echo(write_comparison_report(result, found, out or path.with_suffix(".html")))
 
 
 def bench(

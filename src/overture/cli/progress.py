@@ -47,6 +47,8 @@ class Live:
             self._close()
             self.stage = record["text"]
             self.console.print(f"[dim]·[/dim] {self.stage}")
+        elif kind == "note":
+            self.console.print(f"  [yellow]note[/yellow] {record['text']}")
         elif kind == "health":
             self.ill = record["rule"]
             self.console.print(f"[red]health[/red] {record['rule']}: {record['message']}")

@@ -26,13 +26,13 @@ def check(
 
     from overture import recipes
     from overture.cli.progress import Live
-    from overture.report import comparison_table, write_comparison_report
     from overture.laboratory import check as conduct
+    from overture.report import comparison_table, write_comparison_report
 
     console = Console()
     with Live(console) as live:
         result = conduct(recipes.load(recipe).claim(), runs, live.record)
-    folders = {arm: [Path(f) for f in found] for arm, found in result.pop("runs").items()}
+    folders = {arm: [runs / name for name in found] for arm, found in result["runs"].items()}
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{recipe}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
@@ -70,9 +70,9 @@ def compare(
 
     from overture import recipes
     from overture.cli.progress import Live
+    from overture.laboratory import compare as conduct
     from overture.report import comparison_table, write_comparison_report
     from overture.study import Arm, Study, Trial
-    from overture.laboratory import compare as conduct
 
     amount, unit = parse_budget(budget)
     minutes = None
@@ -101,7 +101,7 @@ def compare(
             seeds=tuple(range(seeds)),
         )
         result = conduct(study, runs, live.record, budget=budget)
-    folders = {arm: [Path(f) for f in found] for arm, found in result["runs"].items()}
+    folders = {arm: [runs / name for name in found] for arm, found in result["runs"].items()}
     stem = f"compare-{'-'.join(dict.fromkeys(n.replace(':', '-') for n in names))}-{result['data']['fingerprint'][:6]}"
     path = runs / f"{stem}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf8")

@@ -34,7 +34,13 @@ def add(
     Raises OvertureError with every problem's file, row, field and way out; then nothing is written.
     """
     path = path.absolute()
-    read = _reader(path, transcripts.absolute() if transcripts else None, columns or {}, audio.absolute() if audio else None, encoding)
+    read = _reader(
+        path,
+        transcripts.absolute() if transcripts else None,
+        columns or {},
+        audio.absolute() if audio else None,
+        encoding,
+    )
 
     def importer(folder: Path) -> Listing:
         listing = read(folder)
@@ -66,9 +72,13 @@ def _reader(
             return lambda folder: lhotse_cuts.rows(path, audio)
         return lambda folder: manifest.rows(path, path, columns, encoding, audio)
     if path.is_file():
-        raise OvertureError(f"{path} is one file; give the folder it lies in, or a table (.tsv, .csv, .jsonl, .parquet) of recordings.")
+        raise OvertureError(
+            f"{path} is one file; give the folder it lies in, or a table (.tsv, .csv, .jsonl, .parquet) of recordings."
+        )
     if columns:
-        raise OvertureError(f"--column names columns of a table, and {path} has none that is known; name it with --transcripts.")
+        raise OvertureError(
+            f"--column names columns of a table, and {path} has none that is known; name it with --transcripts."
+        )
     if (path / "wav.scp").is_file():
         return lambda folder: kaldi.rows(path, encoding, audio)
     if next(path.rglob("*.trans.txt"), None):

@@ -77,8 +77,7 @@ def build(
         if copy and listing.root is not None:
             _copy(kept, root, draft)
             root = draft.absolute()
-        about = _write(name, kept, dropped, listing, root, draft)
-    return about
+        return _write(name, kept, dropped, listing, root, draft)
 
 
 @contextmanager
@@ -133,7 +132,7 @@ def _examined(
     kept: list[Row] = []
     warned: Counter[str] = Counter()
     first: dict[str, str] = {}
-    for (row, path, start, _), result in zip(todo, measured, strict=True):
+    for (row, _, start, _), result in zip(todo, measured, strict=True):
         file = str(row["audio"])
         mine = [_replace(p, file, row["_row"]) for p in result.problems]
         if not (row.get("text") or "").strip():

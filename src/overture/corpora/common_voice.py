@@ -7,7 +7,13 @@ from overture.corpora.manifest import mapping, standard, table_of, typed
 from overture.data.check import Problem
 from overture.errors import OvertureError
 
-LISTS = ("train", "dev", "test", "validated", "other")  # a clip in several belongs to the first; 'other' is not validated
+LISTS = (
+    "train",
+    "dev",
+    "test",
+    "validated",
+    "other",
+)  # a clip in several belongs to the first; 'other' is not validated
 
 
 def rows(path: Path, encoding: str) -> Listing:
@@ -25,7 +31,9 @@ def rows(path: Path, encoding: str) -> Listing:
         for line, row in lines:
             row = standard(row, names)
             clip = str(row["audio"]) if Path(str(row["audio"])).suffix else f"{row['audio']}.mp3"
-            found.setdefault(clip, row | {"audio": f"clips/{clip}", "id": Path(clip).stem, "split": file.stem, "_row": line})
+            found.setdefault(
+                clip, row | {"audio": f"clips/{clip}", "id": Path(clip).stem, "split": file.stem, "_row": line}
+            )
     if not lists:
         raise OvertureError(f"{path} has clips/ but none of {', '.join(f'{n}.tsv' for n in LISTS)}.")
     out = list(found.values())

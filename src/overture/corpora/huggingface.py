@@ -12,7 +12,15 @@ from overture.corpora.manifest import mapping, standard
 from overture.data.check import Problem
 from overture.errors import MissingExtra, OvertureError
 
-MAGIC = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"\xff\xf3": ".mp3", b"FORM": ".aiff"}
+MAGIC = {
+    b"RIFF": ".wav",
+    b"fLaC": ".flac",
+    b"OggS": ".ogg",
+    b"ID3": ".mp3",
+    b"\xff\xfb": ".mp3",
+    b"\xff\xf3": ".mp3",
+    b"FORM": ".aiff",
+}
 
 
 def rows(path: Path, folder: Path, columns: Mapping[str, str]) -> Listing:
@@ -22,7 +30,9 @@ def rows(path: Path, folder: Path, columns: Mapping[str, str]) -> Listing:
     number = 0
     for split, data in _splits(path):
         data, audio, labels = _undecoded(data, path, columns)
-        names = mapping([c for c in data.features if c != audio], {k: v for k, v in columns.items() if k != "audio"}, path)
+        names = mapping(
+            [c for c in data.features if c != audio], {k: v for k, v in columns.items() if k != "audio"}, path
+        )
         names = {theirs: f"given_{ours}" if ours == "audio" else ours for theirs, ours in names.items()}
         for index, example in enumerate(data):
             number += 1
@@ -44,7 +54,9 @@ def rows(path: Path, folder: Path, columns: Mapping[str, str]) -> Listing:
             row = standard(example, names)
             row.pop("start", None)  # times in such tables are of the source, not of the bytes
             row.pop("duration", None)
-            out.append(row | {"audio": str(to.relative_to(folder)), "_row": number} | ({"split": split} if split else {}))
+            out.append(
+                row | {"audio": str(to.relative_to(folder)), "_row": number} | ({"split": split} if split else {})
+            )
     return Listing(rows=out, problems=problems, notes={"layout": "Hugging Face datasets"})
 
 
@@ -79,7 +91,13 @@ def _undecoded(data: Any, path: Path, columns: Mapping[str, str]) -> tuple[Any, 
     audio += [name for name, kind in features.items() if isinstance(kind, dict) and "bytes" in kind]
     chosen = columns.get("audio") or (audio[0] if audio else "")
     if chosen not in audio:
-        raise OvertureError(f"{path}: {f'column {chosen!r}' if chosen else 'no column'} holds recordings. Columns: {', '.join(features)}.")
+        raise OvertureError(
+            f"{path}: {f'column {chosen!r}' if chosen else 'no column'} holds recordings. Columns: {', '.join(features)}."
+        )
     if isinstance(features[chosen], datasets.Audio):
         data = data.cast_column(chosen, datasets.Audio(decode=False))
-    return data, chosen, {name: kind.int2str for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+    return (
+        data,
+        chosen,
+        {name: kind.int2str for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)},
+    )

@@ -10,14 +10,20 @@ from overture.data.check import Problem
 
 
 def rows(path: Path, encoding: str, audio: Path | None) -> Listing:
-    """Every segment, or every recording where there is no `segments`. Relative paths are relative to `audio`, else to the directory, else to where one is."""
+    """Every segment, or every recording where there is no `segments`.
+
+    Relative paths are relative to `audio`, else to the data directory, else to where the command is run.
+    """
     files: dict[str, tuple[int, str]] = {}
     problems: list[Problem] = []
     for line, key, rest in _pairs(path / "wav.scp", encoding):
         if rest.endswith("|") or rest.startswith("|"):
-            what, hint = "is a command, and nothing of a data directory is executed", "Run it, keep its output as WAV or FLAC, and name that file."
+            what, hint = (
+                "is a command, and nothing of a data directory is executed",
+                "Run it, keep its output as WAV or FLAC, and name that file.",
+            )
             problems.append(Problem(kind="bad row", what=what, way_out=hint, field=key, file="wav.scp", row=line))
-        elif not os.path.splitext(rest)[1] or rest.rpartition(":")[2].isdigit():
+        elif not Path(rest).suffix or rest.rpartition(":")[2].isdigit():
             what, hint = f"{rest!r} points into an archive", "Copy the recordings out with wav-copy."
             problems.append(Problem(kind="bad row", what=what, way_out=hint, field=key, file="wav.scp", row=line))
         else:
@@ -53,7 +59,9 @@ def rows(path: Path, encoding: str, audio: Path | None) -> Listing:
         for key, (line, name) in files.items():
             utterance(key, name, line)
     silent = len(set(texts) - {row["id"] for row in out})
-    return Listing(rows=out, root=root, problems=problems, notes={"layout": "Kaldi data directory", "texts_without_audio": silent})
+    return Listing(
+        rows=out, root=root, problems=problems, notes={"layout": "Kaldi data directory", "texts_without_audio": silent}
+    )
 
 
 def _pairs(file: Path, encoding: str) -> Iterator[tuple[int, str, str]]:

@@ -22,7 +22,16 @@ def rows(path: Path, audio: Path | None) -> Listing:
             reason = _unusable(cut)
             if reason:
                 hint = "Write the cuts as files first: cuts.save_audios(folder)."
-                problems.append(Problem(kind="bad row", what=reason, way_out=hint, field="cut", file=str(getattr(cut, "id", "")), row=number))
+                problems.append(
+                    Problem(
+                        kind="bad row",
+                        what=reason,
+                        way_out=hint,
+                        field="cut",
+                        file=str(getattr(cut, "id", "")),
+                        row=number,
+                    )
+                )
                 continue
             out += _utterances(cut, number)
     except (ValueError, KeyError, TypeError, AssertionError) as error:

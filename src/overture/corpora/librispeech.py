@@ -20,11 +20,15 @@ def rows(path: Path, encoding: str) -> Listing:
             key, _, text = line.strip().partition(" ")
             if not key:
                 continue
-            file = next((folder / f"{key}{e}" for e in ENDINGS if (folder / f"{key}{e}").is_file()), folder / f"{key}.flac")
+            file = next(
+                (folder / f"{key}{e}" for e in ENDINGS if (folder / f"{key}{e}").is_file()), folder / f"{key}.flac"
+            )
             parts = key.split("-")
             if len(parts) != 3:
                 what = f"{key!r} is not SPEAKER-CHAPTER-NUMBER"
-                problems.append(Problem(kind="bad row", what=what, field="id", file=str(transcript.relative_to(path)), row=number))
+                problems.append(
+                    Problem(kind="bad row", what=what, field="id", file=str(transcript.relative_to(path)), row=number)
+                )
                 continue
             above = transcript.relative_to(path).parts[:-3]  # the split, if the folder of several was given
             out.append(
@@ -37,6 +41,8 @@ def rows(path: Path, encoding: str) -> Listing:
 def _genders(path: Path, encoding: str) -> dict[str, str]:
     for folder in (path, path.parent, path.parent.parent):
         if (folder / "SPEAKERS.TXT").is_file():
-            lines = [line.split("|") for line in lines_of(folder / "SPEAKERS.TXT", encoding).splitlines() if line[:1] != ";"]
+            lines = [
+                line.split("|") for line in lines_of(folder / "SPEAKERS.TXT", encoding).splitlines() if line[:1] != ";"
+            ]
             return {f[0].strip(): f[1].strip().lower() for f in lines if len(f) > 1}
     return {}

@@ -1,9 +1,9 @@
 """Makes the embedded corpus out of two installed ones: python -m overture.corpora.make_embedded
 
-Some 80 minutes of real, transcribed speech in under 8 MB, so that every recipe can be tried and tested without a download: all of the short English
-prompts of Asterisk, those prompts that exist in all five of its languages, and 14 characters of Flight of the Amazon Queen
-(and one-word utterances of the others). One Ogg/Opus file at 16 kHz a
-voice and language; rows say where in it they begin. What each column can serve for is told in docs/corpora.md.
+75 minutes of real, transcribed speech in under 8 MB, so that every recipe can be tried and tested without a download: the short English
+prompts of Asterisk, those prompts that exist in all five of its languages, 14 characters of Flight of the Amazon Queen, and one-word
+utterances of its other characters. One Ogg/Opus file at 16 kHz a voice and language; rows say where in it they begin. What each column can
+serve for is told in docs/corpora.md.
 """
 
 import re
@@ -16,7 +16,22 @@ FOLDER = Path(__file__).parent / "embedded"
 RATE = 16_000  # Hz
 GAP = 0.06  # s of silence between utterances, so that the codec mixes nothing of one into the next
 COMPRESSION = 0.977  # libsndfile's scale; some 12 kbit/s
-CHARACTERS = ["joe", "bob", "sparky", "tam", "jim", "witch", "faye", "death", "sec", "chief", "bud", "lou", "henry", "naomi"]
+CHARACTERS = [
+    "joe",
+    "bob",
+    "sparky",
+    "tam",
+    "jim",
+    "witch",
+    "faye",
+    "death",
+    "sec",
+    "chief",
+    "bud",
+    "lou",
+    "henry",
+    "naomi",
+]
 TAKES, TAKES_OF_JOE = 64, 100  # utterances a character
 WORDS = (  # utterances of one or two words that at least four of all characters say, six times or more; taken from every character
     "no", "yeah", "hello", "what", "hi joe", "hmm", "okay", "good idea", "that's okay", "oh okay", "hello joe", "goodbye", "umm", "uh huh",
@@ -104,14 +119,16 @@ def rows(folder: Path) -> Listing:
 NOTICE = """\
 # Whose recordings these are
 
-**All of these files are modified versions**: cut, resampled to 16 kHz, packed and compressed (Ogg/Opus, about 12 kbit/s). The column `licence` of
-table.parquet says which licence each utterance is under; the code of Overture has its own.
+**All of these files are modified versions**: cut, resampled to 16 kHz, packed and compressed (Ogg/Opus, about 12 kbit/s). The column
+`licence` of table.parquet says which licence each utterance is under; the code of Overture has its own.
 
-* Asterisk core sounds 1.6.1 (allison-smith-*, june-wallack-*, carlo-flora-*, ivrvoice-*): copyright Digium and the speakers Allison Smith (English, Spanish),
-  June Wallack (French), Carlo Flora (Italian) and IVRvoice.ru (Russian). English, Spanish and French: Creative Commons Attribution-ShareAlike 3.0;
-  Italian and Russian: Creative Commons Attribution 3.0. Details in asterisk-core-sounds-en.copyright, which is that of all five languages.
+* Asterisk core sounds 1.6.1 (allison-smith-*, june-wallack-*, carlo-flora-*, ivrvoice-*): copyright Digium and the speakers Allison Smith
+  (English, Spanish), June Wallack (French), Carlo Flora (Italian) and IVRvoice.ru (Russian). English, Spanish and French: Creative Commons
+  Attribution-ShareAlike 3.0; Italian and Russian: Creative Commons Attribution 3.0. Details in asterisk-core-sounds-en.copyright, which is that
+  of all five languages.
 * Flight of the Amazon Queen (all other files): copyright John Passfield and Steven Stamatiadis, under the game's own licence, which stands in
-  flight-of-the-amazon-queen.copyright and in its readme, kept here as it asks. **This is a modified version of parts of the game.** It must not be sold alone.
+  flight-of-the-amazon-queen.copyright and in its readme, kept here as it asks. **This is a modified version of parts of the game.**
+  It must not be sold alone.
 """
 
 

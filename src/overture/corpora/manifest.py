@@ -1,7 +1,8 @@
 """Lists of recordings: TSV, CSV and JSON lines with one utterance a row, and folders of bare recordings.
 
-Common column names are understood (`ALIASES`), odd ones are told by `columns`; every other column becomes a free column of the corpus. TSV is read as it
-stands, without quoting, as speech corpora write it; CSV with the usual double quotes, separated by the comma, semicolon, tab or bar that its first line uses most.
+Common column names are understood (`ALIASES`), odd ones are told by `columns`; every other column becomes a free column of the corpus. TSV is
+read as it stands, without quoting, as speech corpora write it; CSV with the usual double quotes, separated by the comma, semicolon, tab or bar
+that its first line uses most.
 """
 
 import csv
@@ -17,19 +18,33 @@ from overture.data.check import Problem
 from overture.errors import OvertureError, near
 
 ALIASES = {
-    "audio": "audio path file filename file_name audio_path audio_file audio_filepath wav clip recording".split(),
-    "text": "text sentence transcript transcription".split(),
-    "speaker": "speaker speaker_id spk client_id".split(),
-    "gender": "gender sex".split(),
-    "language": "language lang locale".split(),
-    "id": "id utt_id utterance_id utterance".split(),
-    "start": "start offset start_time begin".split(),
-    "end": "end end_time stop".split(),
-    "duration": "duration dur".split(),
-    "licence": "licence license".split(),
+    "audio": [
+        "audio",
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "audio_path",
+        "audio_file",
+        "audio_filepath",
+        "wav",
+        "clip",
+        "recording",
+    ],
+    "text": ["text", "sentence", "transcript", "transcription"],
+    "speaker": ["speaker", "speaker_id", "spk", "client_id"],
+    "gender": ["gender", "sex"],
+    "language": ["language", "lang", "locale"],
+    "id": ["id", "utt_id", "utterance_id", "utterance"],
+    "start": ["start", "offset", "start_time", "begin"],
+    "end": ["end", "end_time", "stop"],
+    "duration": ["duration", "dur"],
+    "licence": ["licence", "license"],
     "source": ["source"],
 }
-NAMES = [f"{stem}.{ending}" for stem in ("transcripts", "metadata", "manifest") for ending in ("tsv", "csv", "jsonl", "json")]
+NAMES = [
+    f"{stem}.{ending}" for stem in ("transcripts", "metadata", "manifest") for ending in ("tsv", "csv", "jsonl", "json")
+]
 
 
 def lines_of(path: Path, encoding: str = "utf-8") -> str:
@@ -38,14 +53,17 @@ def lines_of(path: Path, encoding: str = "utf-8") -> str:
     try:
         return raw.decode("utf-8-sig" if encoding.lower().replace("-", "") == "utf8" else encoding)
     except LookupError as error:
-        raise OvertureError(f"--encoding {encoding!r} is not known to Python ({error}). E.g. utf-8, cp1252, latin-1, utf-16.") from error
+        raise OvertureError(
+            f"--encoding {encoding!r} is not known to Python ({error}). E.g. utf-8, cp1252, latin-1, utf-16."
+        ) from error
     except UnicodeError as error:
         at = error.start if isinstance(error, UnicodeDecodeError) else 0
         line = raw.count(b"\n", 0, at) + 1
         guess = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"
         raise OvertureError(
             f"{path}, line {line}: byte 0x{raw[at]:02x} is not {encoding}. Save the file as UTF-8, or name its encoding, "
-            f"e.g. --encoding {guess}" + (" (Western Europe), cp1250 (Central Europe), cp1251 (Cyrillic)." if guess == "cp1252" else ".")
+            f"e.g. --encoding {guess}"
+            + (" (Western Europe), cp1250 (Central Europe), cp1251 (Cyrillic)." if guess == "cp1252" else ".")
         ) from error
 
 
@@ -103,7 +121,9 @@ def _json(path: Path, text: str) -> tuple[list[str], list[tuple[int, Row]], list
         if isinstance(item, dict):
             found.append((line, item))
         else:
-            problems.append(Problem(kind="bad row", what="is not an object with named fields", field="", file=path.name, row=line))
+            problems.append(
+                Problem(kind="bad row", what="is not an object with named fields", field="", file=path.name, row=line)
+            )
     return list(dict.fromkeys(k for _, row in found for k in row)), found, problems
 
 
@@ -182,7 +202,9 @@ def rows(path: Path, manifest: Path, columns: Mapping[str, str], encoding: str, 
     root = audio or _root(path if path.is_dir() else path.parent, manifest.parent, out)
     notes: dict[str, Any] = {"layout": manifest.suffix.lstrip("."), "manifest": manifest.name}
     if "text" not in names.values():
-        notes["no_text_column"] = f"none of {', '.join(ALIASES['text'])} among {', '.join(header)}; --column text=NAME says which it is"
+        notes["no_text_column"] = (
+            f"none of {', '.join(ALIASES['text'])} among {', '.join(header)}; --column text=NAME says which it is"
+        )
     listed = {str((root / str(row.get("audio"))).absolute()) for row in out}
     unlisted = sum(str(p.absolute()) not in listed for p in recordings(path)) if path.is_dir() else 0
     if unlisted:

@@ -47,7 +47,8 @@ def download(packages: Sequence[str], cache: Path) -> list[Path]:
         if done.returncode or still:
             said = "\n".join(line for line in done.stderr.splitlines() if line.startswith("E:")) or done.stderr.strip()
             raise OvertureError(
-                f"apt-get download failed for {', '.join(still or missing)}:\n{said}\nIf its lists are old, 'apt-get update' (as root) first. {by_hand}"
+                f"apt-get download failed for {', '.join(still or missing)}:\n{said}\n"
+                f"If its lists are old, 'apt-get update' (as root) first. {by_hand}"
             )
     return [_deb(p, cache) for p in packages]
 

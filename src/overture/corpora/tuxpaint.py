@@ -1,8 +1,8 @@
 """Tux Paint stamps: spoken descriptions of some 800 pictures in 13 languages, parallel by picture, and letters and digits in more.
 
-NAME_desc_LANGUAGE.ogg (no language: English) says what NAME.txt holds: English on the first line, then 'LANGUAGE.utf8=text'. Sounds of letters and
-digits (symbols/...) are NAME_LANGUAGE.ogg. Everything else is a sound effect and is left out. Recordings of one language are nearly all by one person in
-one room, and letters come four times (upper and lower case, filled and outlined): split by `image_id` or text, never by file.
+NAME_desc_LANGUAGE.ogg (no language: English) says what NAME.txt holds: English on the first line, then 'LANGUAGE.utf8=text'. Sounds of
+letters and digits (symbols/...) are NAME_LANGUAGE.ogg. Everything else is a sound effect and is left out. Recordings of one language are nearly
+all by one person in one room, and letters come four times (upper and lower case, filled and outlined): split by `image_id` or text, never by file.
 """
 
 import re
@@ -20,7 +20,33 @@ SPEAKERS = {  # by the credits of the package
     "bg": ("krasimir-petkov", "m"), "el": ("kiriaki-serafeim", "f"), "es": ("estefania-ortiz", "f"), "da": ("joe-dalton", "m"),
     "lt": ("andrius-jurkus", None), "en_GB": ("john-arundel", None), "pt_BR": ("school-children", None),
 }  # fmt: skip
-LANGUAGES = ["en", "en_GB", "fr", "ru", "ro", "ca", "bg", "es", "be", "el", "da", "lt", "nl", "ml", "pt_BR", "de", "it", "ja", "ko", "nb", "nn", "pt", "sl", "sv", "zh_tw"]
+LANGUAGES = [
+    "en",
+    "en_GB",
+    "fr",
+    "ru",
+    "ro",
+    "ca",
+    "bg",
+    "es",
+    "be",
+    "el",
+    "da",
+    "lt",
+    "nl",
+    "ml",
+    "pt_BR",
+    "de",
+    "it",
+    "ja",
+    "ko",
+    "nb",
+    "nn",
+    "pt",
+    "sl",
+    "sv",
+    "zh_tw",
+]
 SYMBOL = re.compile(rf"^(.*?)_({'|'.join(sorted(LANGUAGES, key=len, reverse=True))})$")
 
 

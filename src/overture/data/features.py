@@ -65,6 +65,7 @@ class KaldiFbank:
     low: float = 20.0  # Hz
     high: float = 8_000.0  # Hz
     window_type: str = "povey"  # or "hanning", as AST
+    scale: float = 32_768.0  # Kaldi and BEATs count samples in 16-bit units; AST takes them as they are, 1.0
     mean: float = 0.0  # of the data, subtracted
     std: float = 1.0  # of the data, divided by
 
@@ -83,7 +84,7 @@ class KaldiFbank:
         size, hop = round(self.window * self.rate), round(self.hop * self.rate)
         if len(wave) < size:
             raise ValueError(f"an utterance of {len(wave)} samples is shorter than one window of {size}")
-        frames = _frames(wave * np.float32(32768), size, hop)  # Kaldi counts in 16-bit units
+        frames = _frames(wave * np.float32(self.scale), size, hop)
         frames = frames - frames.mean(axis=1, keepdims=True)
         before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
         frames = (frames - np.float32(0.97) * before) * _window(size, self.window_type)

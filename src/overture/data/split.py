@@ -1,8 +1,8 @@
 """Dividing a corpus into parts (train, dev, test) that share no speaker, no text, or neither; recorded, so that it can be used again.
 
-Rows that share a value of `by` go to the same part, and equal recordings (by hash) always do. Values of the column `text` are compared without case,
-punctuation and spacing. With several columns in `by` the rows that no assignment can keep apart are an error, or are left out (`cross="drop"`): in a corpus
-where every speaker reads the same sentences, disjoint in both means to lose some of each.
+Rows that share a value of `by` go to the same part, and equal recordings (by hash) always do. Values of the column `text` are compared without
+case, punctuation and spacing. With several columns in `by` the rows that no assignment can keep apart are an error, or are left out
+(`cross="drop"`): in a corpus where every speaker reads the same sentences, disjoint in both means to lose some of each.
 """
 
 import hashlib
@@ -40,8 +40,8 @@ class Split:
     def _same(self, table: Table) -> None:
         if table.fingerprint != self.fingerprint:
             raise OvertureError(
-                f"this split was made of {self.corpus!r} as it was then (fingerprint {self.fingerprint}), not of the {len(table)} rows of {table.name!r} "
-                f"now ({table.fingerprint}). Use the same corpus and --where, or split again."
+                f"this split was made of {self.corpus!r} as it was then (fingerprint {self.fingerprint}), not of the {len(table)} "
+                f"rows of {table.name!r} now ({table.fingerprint}). Use the same corpus and --where, or split again."
             )
 
     def save(self, path: Path, table: Table) -> None:
@@ -71,14 +71,17 @@ class Split:
         for part, keys in ids.items():
             lacking = [key for key in keys if key not in at]
             if lacking:
-                raise OvertureError(f"{path}, part {part!r}: {len(lacking)} ids are not in {table.name!r}, the first {lacking[0]!r}. Split again.")
+                raise OvertureError(
+                    f"{path}, part {part!r}: {len(lacking)} ids are not in {table.name!r}, the first {lacking[0]!r}. Split again."
+                )
             found.rows[part] = np.array(sorted(at[key] for key in keys), dtype=np.int64)
         return found
 
 
 def normal(text: str | None) -> str:
     """A text without case, punctuation and spacing: 'Oh,  OK!' -> 'oh ok'."""
-    plain = "".join(c if c.isalnum() else " " for c in unicodedata.normalize("NFKC", text or "").casefold() if unicodedata.category(c) != "Mn")
+    plain = unicodedata.normalize("NFKC", text or "").casefold()
+    plain = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in plain)  # M: vowel signs
     return " ".join(plain.split())
 
 
@@ -117,17 +120,30 @@ def split(
             part = _follow(part, _groups([keys[column], *same]), shares)
     else:
         groups = _groups([*keys.values(), *same])
-        part = draw(groups, strata, _names(table, columns[0] if columns else "id", groups), " and ".join(columns) or "row")
+        part = draw(
+            groups, strata, _names(table, columns[0] if columns else "id", groups), " and ".join(columns) or "row"
+        )
     rows = {name: np.flatnonzero(part == p) for p, name in enumerate(parts)}
     empty = [name for name in parts if len(rows[name]) == 0]
     if empty:
-        raise OvertureError(f"no row is left for {', '.join(empty)} in a split of {table.name!r} by {' and '.join(columns)}. Take fewer parts or less in `by`.")
+        raise OvertureError(
+            f"no row is left for {', '.join(empty)} in a split of {table.name!r} by {' and '.join(columns)}. Take fewer parts or less in `by`."
+        )
     if stratify is not None:
         _every_stratum(table, stratify, strata, part, list(parts))
-    rule = {"parts": dict(parts), "by": list(columns), "stratify": stratify, "seed": seed, "method": method, "cross": cross}
+    rule = {
+        "parts": dict(parts),
+        "by": list(columns),
+        "stratify": stratify,
+        "seed": seed,
+        "method": method,
+        "cross": cross,
+    }
     counts = {name: _counts(table.take(chosen)) for name, chosen in rows.items()}
     left_out = int((part < 0).sum())
-    return Split(corpus=table.name, fingerprint=table.fingerprint, rule=rule, rows=rows, left_out=left_out, counts=counts)
+    return Split(
+        corpus=table.name, fingerprint=table.fingerprint, rule=rule, rows=rows, left_out=left_out, counts=counts
+    )
 
 
 def _counts(table: Table) -> dict[str, float]:
@@ -213,7 +229,7 @@ class _Draw:
         return np.asarray(part[groups], dtype=np.int64)
 
     def _balanced(self, groups: np.ndarray, strata: np.ndarray, order: np.ndarray) -> np.ndarray:
-        """(G,) parts: groups of several rows in the order of the draw, each where most is lacking; then single rows, by stratum, to fill up exactly."""
+        """(G,) parts: groups of several rows in the order of the draw, each where most is lacking; single rows then fill up exactly, by stratum."""
         count = int(groups.max()) + 1
         size = np.bincount(groups, minlength=count)
         want = self.shares[:, None] * np.bincount(strata)[None, :]  # (P, S) rows
@@ -222,14 +238,18 @@ class _Draw:
         by_group = np.argsort(groups, kind="stable")
         begins = np.concatenate([[0], np.cumsum(size)])
         taken = np.zeros(len(self.shares), dtype=np.int64)
-        large = [g for g in order if size[g] > 1]
+        several = order[size[order] > 1]
+        smallest = want.sum(axis=1).min()  # rows; groups above it first, while the parts that can take them are empty
+        large = [*several[size[several] > smallest], *several[size[several] <= smallest]]
         for left, g in zip(range(len(large), 0, -1), large, strict=True):
             inside = np.bincount(strata[by_group[begins[g] : begins[g + 1]]], minlength=want.shape[1])
             need = (((want - have) / want) * inside).sum(axis=1)
             free = np.flatnonzero(taken == 0)
             if len(large) == count and left <= len(free):  # as many groups left as parts without any
                 need[taken > 0] = -np.inf
-            elif (fits := (want - have).sum(axis=1) >= size[g]).any():  # a speaker of 500 utterances is no test set of 100
+            elif (
+                fits := (want - have).sum(axis=1) >= size[g]
+            ).any():  # a speaker of 500 utterances is no test set of 100
                 need[~fits] = -np.inf
             p = int(np.argmax(need))
             part[g], have[p], taken[p] = p, have[p] + inside, taken[p] + 1
@@ -245,7 +265,7 @@ def _quota(need: np.ndarray, n: int, have: np.ndarray) -> np.ndarray:
     """(P,) how many of `n` rows each part gets: by what it needs, by largest remainder, and one at least where it has none and n allows it."""
     need = np.maximum(need, 1e-9)
     exact = need / need.sum() * n
-    quota = np.floor(exact).astype(np.int64)
+    quota: np.ndarray = np.floor(exact).astype(np.int64)
     quota[np.argsort(quota - exact, kind="stable")[: n - quota.sum()]] += 1
     for p in np.flatnonzero((quota == 0) & (have == 0)):
         if n >= len(need):
@@ -266,7 +286,7 @@ def _follow(part: np.ndarray, groups: np.ndarray, shares: np.ndarray) -> np.ndar
         p = options[np.argmin(have[options] / shares[options])]
         where[g] = p
         have[p] += table[g, p]
-    return np.where(part == where[groups], part, -1)
+    return np.asarray(np.where(part == where[groups], part, -1))
 
 
 def _every_stratum(table: Table, column: str, strata: np.ndarray, part: np.ndarray, names: list[str]) -> None:

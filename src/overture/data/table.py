@@ -124,7 +124,9 @@ class Table:
             db.register("columns_", self.columns.append_column("row_number", pa.array(np.arange(len(self)))))
             db.execute("CREATE TEMP VIEW rows AS SELECT * FROM columns_")
             # no files, no network, and no variables of this program that happen to be named like a table
-            db.execute("SET enable_external_access = false; SET python_enable_replacements = false; SET lock_configuration = true")
+            db.execute(
+                "SET enable_external_access = false; SET python_enable_replacements = false; SET lock_configuration = true"
+            )
             try:
                 found = db.sql(query)
                 if found is None:
@@ -153,7 +155,9 @@ class Table:
         values: dict[str, Any] = {k: v[0] for k, v in self.columns.slice(index, 1).to_pydict().items()}
         path = os.path.normpath(self.root / values["audio"])
         if os.path.relpath(path, self.root).partition(os.sep)[0] == os.pardir:
-            raise OvertureError(f"corpus {self.name!r}, row {index} ({values['id']}): audio {values['audio']!r} leaves the folder {self.root}.")
+            raise OvertureError(
+                f"corpus {self.name!r}, row {index} ({values['id']}): audio {values['audio']!r} leaves the folder {self.root}."
+            )
         values["audio"] = path
         return values
 

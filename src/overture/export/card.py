@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from overture import recipes
-from overture.data.table import Table
-from overture.errors import OvertureError
 from overture.run import Run
 
 
@@ -16,7 +14,7 @@ def model_card(run: Run, about: dict[str, Any], metrics: Sequence[dict[str, Any]
     entry, data = recipes.INDEX[run.recipe], about["data"]
     updates = [m for m in metrics if m["kind"] == "update"]
     last: dict[str, Any] = updates[-1] if updates else {}
-    licences, sources, languages = _provenance(run)
+    licences, sources, languages = (data.get(k, []) for k in ("licences", "sources", "languages"))
     lines = [
         "---",
         "library_name: transformers",
@@ -65,15 +63,3 @@ def model_card(run: Run, about: dict[str, Any], metrics: Sequence[dict[str, Any]
             interval = "–" if not p.get("ci95") else f"{p['ci95'][0]:.3f} to {p['ci95'][1]:.3f}"
             lines.append(f"| {p['task']} | {p['metric']} | {p['value']:.3f} | {interval} |")
     return "\n".join(lines) + "\n"
-
-
-def _provenance(run: Run) -> tuple[list[str], list[str], list[str]]:
-    try:
-        table = Table.open(run.data.corpus, run.data.where)
-    except OvertureError:  # the corpus has been removed since; the card then says "not recorded"
-        return [], [], []
-    found = []
-    for column in ("licence", "source", "language"):
-        values = table.numpy(column).tolist() if column in table.columns.column_names else []
-        found.append(sorted({str(v) for v in values if v is not None}))
-    return found[0], found[1], found[2]

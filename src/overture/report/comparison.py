@@ -152,7 +152,7 @@ def _axis(values: Sequence[float], sign: bool) -> tuple[Any, list[tuple[float, s
 
 
 def _costs(result: Mapping[str, Any], runs: Mapping[str, Sequence[RunLog]], main: Measured) -> dict[str, Any]:
-    """What each arm cost, all its seeds together; columns that no arm fills are left out."""
+    """What a run of each arm cost, averaged over its seeds; columns that no arm fills are left out."""
     columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("time", lambda c: duration(c.get("seconds"))),
         ("updates", lambda c: number(c.get("updates"))),

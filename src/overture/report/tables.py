@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from overture.report.verdict import Difference, Measured, also_measured, controls, measured, need, verdict
-from overture.report.words import counted, duration, finite, fixed, hours, number, p_value, scaled
+from overture.report.words import counted, duration, finite, fixed, hours, number, p_value
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 def comparison_table(result: Mapping[str, Any]) -> "Table":
-    """Arms, best first: mean, 95 % interval, seeds, the difference to the best control, cost. Print it with a rich console."""
+    """Arms, best first: mean and 95 % interval, seeds, the difference to the best control, cost. Fits a terminal of 80 columns.
+
+    Print it with a rich console.
+    """
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
@@ -22,38 +26,32 @@ def comparison_table(result: Mapping[str, Any]) -> "Table":
     rivals = _rivals(result, main)
     costs = result.get("cost_by_arm", {})
     tone, headline, explanation = verdict(result)
+    style = {"good": "green", "bad": "red", "open": "yellow"}[tone]
     table = Table(
+        box=box.SIMPLE_HEAD,
         title=escape(f"{main.title}, {main.direction}"),
-        caption=Text(
-            f"{headline} {explanation}", style={"good": "green", "bad": "red", "open": "yellow"}[tone], justify="left"
-        ),
+        caption=Text(f"{headline} {explanation}", style=style, justify="left"),
         title_justify="left",
         caption_justify="left",
     )
-    table.add_column("arm", overflow="fold")
-    for heading in ("mean", "95 % interval", "seeds"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("arm", overflow="fold", min_width=10)
+    table.add_column("mean\n95 % interval", justify="right", no_wrap=True)
+    table.add_column("seeds", justify="right")
     for rival in rivals:
-        table.add_column(escape(f"difference to {rival}"), justify="right")
+        table.add_column(escape(f"difference\nto {rival}"), justify="right", min_width=10)
     if costs:
-        for heading in ("time", "audio heard", "compute"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("a run's time\naudio heard", justify="right", no_wrap=True)
     for arm in main.arms:
-        interval = "–" if arm.low is None else f"{fixed(arm.low, digits)} … {fixed(arm.high, digits)}"
+        interval = "no interval" if arm.low is None else f"{fixed(arm.low, digits)} to {fixed(arm.high, digits)}"
         row = [
             Text(arm.name, style="bold" if arm is main.arms[0] else ""),
-            Text(fixed(arm.mean, digits)),
-            Text(interval),
+            Text.assemble((fixed(arm.mean, digits), "bold"), "\n", (interval, "dim")),
             Text(arm.seeds_text),
             *(_difference_cell(main, arm.name, rival) for rival in rivals),
         ]
-        if costs:
-            cost = costs.get(arm.name, {})
-            row += [
-                Text(duration(cost.get("seconds"))),
-                Text(hours(cost.get("audio_hours"))),
-                Text(scaled(cost.get("flops"), "FLOP")),
-            ]
+        if arm.name in costs:
+            cost = costs[arm.name]
+            row.append(Text.assemble(duration(cost.get("seconds")), "\n", (hours(cost.get("audio_hours")), "dim")))
         table.add_row(*row)
     return table
 
@@ -75,15 +73,15 @@ def _difference_cell(main: Measured, name: str, against: str) -> "Text":
         if d.value is not None and {d.better, d.worse} == {name, against}:
             style = {"real": "green", "the other way round": "red"}.get(d.reading, "yellow")
             value = d.value if d.better == name else -d.value
-            return Text(f"{fixed(value, main.decimals, sign=True)} {_sure(d)}", style=style)
+            return Text(f"{fixed(value, main.decimals, sign=True)}\n{_sure(d)}", style=style)
     ours, theirs = main.arm(name).mean, main.arm(against).mean
     if ours is None or theirs is None:
         return Text("–", style="dim")
-    return Text(f"{fixed(ours - theirs, main.decimals, sign=True)} (not tested)", style="dim")
+    return Text(f"{fixed(ours - theirs, main.decimals, sign=True)}\nnot tested", style="dim")
 
 
 def _sure(d: Difference) -> str:
-    return f"({p_value(d.p)})" if finite(d.p) else f"({d.reading})"
+    return p_value(d.p) if finite(d.p) else d.reading
 
 
 def results_markdown(results: Sequence[Mapping[str, Any]]) -> str:
@@ -92,7 +90,7 @@ def results_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# Results",
         "",
-        "Made from `results/*.json` by `overture report --results`; edits here are overwritten.",
+        "Made from `results/*.json`; edits here are overwritten.",
         "",
     ]
     if not ordered:

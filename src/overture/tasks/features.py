@@ -1,7 +1,7 @@
 """Frozen features: a pre-trained encoder runs once over a table, and every probe reads its hidden states from disk.
 
 Utterance tasks want the mean over an utterance (`pooled`), CTC wants every frame (`frames`). A cache is a folder named by
-the caller's fingerprint (of encoder, frontend and table); it is built beside its place and renamed, so a killed run leaves
+the caller's fingerprint (of encoder, source and table); it is built beside its place and renamed, so a killed run leaves
 no half cache that looks whole. Averages are taken over an utterance's own frames, never over padding.
 """
 
@@ -23,10 +23,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from overture.data.batch import Encoder
-from overture.data.source import Live, in_order
+from overture.data.source import Source, in_order
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.run import Frontend
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,13 @@ def _batches(durations: np.ndarray, seconds: float) -> list[np.ndarray]:
 
 
 def _utterances(
-    encoder: Encoder, frontend: Frontend, table: Table, device: torch.device | str, batch_seconds: float
+    encoder: Encoder, source: Source, table: Table, device: torch.device | str, batch_seconds: float
 ) -> Iterator[tuple[int, Tensor]]:
     """(row, its hidden states (T, L + 1, D) float32 on `device`), shortest row first."""
     ids, durations = table.numpy("id"), table.numpy("duration").astype(float)
     plan = _batches(durations, batch_seconds)
     # threads read ahead while the encoder computes
-    inputs = in_order(Live(table, frontend).__getitem__, np.concatenate(plan).tolist(), ahead=64)
+    inputs = in_order(source.__getitem__, np.concatenate(plan).tolist(), ahead=64)
     with _evaluating(encoder), torch.no_grad():
         for rows in plan:
             parts = [torch.from_numpy(x) for x in islice(inputs, len(rows))]
@@ -147,7 +146,7 @@ def _about(encoder: Encoder, table: Table, averaged: int) -> dict[str, Any]:
 
 def pooled(
     encoder: Encoder,
-    frontend: Frontend,
+    source: Source,
     table: Table,
     *,
     cache: Path,
@@ -157,7 +156,7 @@ def pooled(
 ) -> np.ndarray:
     """Each row's hidden states averaged over its frames: (N, L + 1, D) float32, a read-only memory map.
 
-    `cache`: the folder of caches; `fingerprint`: of encoder, frontend and table; `batch_seconds`: padded audio a forward
+    `source`: the encoder's inputs, one a row of `table`; `cache`: the folder of caches; `fingerprint`: of encoder, source and table; `batch_seconds`: padded audio a forward
     pass. The encoder must be on `device`. For bf16 call this inside `torch.autocast` (and let the fingerprint say so).
     Raises OvertureError for unreadable audio, rows too short for a frame, states that are not finite.
     """
@@ -166,7 +165,7 @@ def pooled(
     if _open(folder, table) is None:
         with _making(folder, meta) as partial:
             out: np.ndarray | None = None
-            for row, states in _utterances(encoder, frontend, table, device, batch_seconds):
+            for row, states in _utterances(encoder, source, table, device, batch_seconds):
                 mean = states.mean(0).cpu().numpy()  # (L + 1, D)
                 if out is None:
                     out = np.empty((len(table), *mean.shape), np.float32)
@@ -195,7 +194,7 @@ def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 def frames(
     encoder: Encoder,
-    frontend: Frontend,
+    source: Source,
     table: Table,
     *,
     cache: Path,
@@ -218,7 +217,7 @@ def frames(
             starts, lengths = np.zeros(len(table), np.int64), np.zeros(len(table), np.int64)
             total = 0
             with (partial / "states.npy").open("w+b") as file:
-                for row, states in _utterances(encoder, frontend, table, device, batch_seconds):
+                for row, states in _utterances(encoder, source, table, device, batch_seconds):
                     packed = _average(states, averaged).half().cpu().numpy()  # (T, L + 1, D)
                     if not np.isfinite(packed).all():
                         raise OvertureError(

@@ -48,7 +48,7 @@ def _not_finite(n: Mapping[str, float]) -> str | None:
 
 
 def _vanished_variance(n: Mapping[str, float]) -> str | None:
-    if n["update"] < 50 or n["variance"] > 1e-4:
+    if n["update"] < 50 or n["variance"] > VARIANCE:
         return None
     return (
         f"the encoder gives nearly the same vector for every frame (standard deviation {n['variance']:.1e}): it has collapsed. "
@@ -57,7 +57,7 @@ def _vanished_variance(n: Mapping[str, float]) -> str | None:
 
 
 def _vanished_rank(n: Mapping[str, float]) -> str | None:
-    if n["update"] < 50 or n["rank"] > 1.5:
+    if n["update"] < 50 or n["rank"] > RANK:
         return None
     return (
         f"the encoder's output has effective rank {n['rank']:.2f} of {n['dim']:.0f}: all frames lie on one line. "
@@ -65,11 +65,21 @@ def _vanished_rank(n: Mapping[str, float]) -> str | None:
     )
 
 
+VARIANCE, RANK = 1e-4, 1.5
+
 RULES = (
     Rule("not finite", _not_finite),
     Rule("vanished variance", _vanished_variance),
     Rule("vanished rank", _vanished_rank),
 )
+
+
+# What each rule watches, for the report.
+WATCHED = {
+    "not finite": {"watch": "loss"},
+    "vanished variance": {"watch": "variance", "limit": VARIANCE, "fires": "below"},
+    "vanished rank": {"watch": "rank", "limit": RANK, "fires": "below"},
+}
 
 
 def check(numbers: Mapping[str, float]) -> list[Finding]:

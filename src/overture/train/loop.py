@@ -362,12 +362,14 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
     """Write `run.json`, or hold the one that is there against this run. Raises OvertureError when the data has changed."""
     path = folder / "run.json"
     table = training.table
+    columns = [c for c in ("licence", "language", "source") if c in table.columns.column_names]
     data = {
         "corpus": table.name,
         "rows": len(table),
         "hours": table.hours,
         "fingerprint": table.fingerprint,
         "too_short": training.left_out,
+        **{f"{c}s": sorted({str(v) for v in table.numpy(c).tolist() if v is not None}) for c in columns},
     }
     if path.exists():
         old = json.loads(path.read_text(encoding="utf8"))
@@ -392,6 +394,7 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
         if trainer.engine.world == 1
         else f"{trainer.engine.world} x {trainer.engine.device.type}",
         "versions": {"overture": overture.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "rules": health.WATCHED,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     part = path.with_suffix(".part")

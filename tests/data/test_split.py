@@ -1,0 +1,170 @@
+"""Parts that share nothing they must not share."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from overture.data.split import Split, normal, split
+from overture.data.table import Table
+from overture.errors import OvertureError
+
+THREE = {"train": 0.8, "dev": 0.1, "test": 0.1}
+MANY = "speaker IN (SELECT speaker FROM rows GROUP BY 1 HAVING count(*) >= 40)"
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Table:
+    return Table.open("embedded")
+
+
+def table(**columns: list[object]) -> Table:
+    n = len(next(iter(columns.values())))
+    full = {
+        "id": [f"u{i}" for i in range(n)], "audio": [f"{i}.wav" for i in range(n)], "duration": [1.0] * n,
+        "sha1": [f"h{i}" for i in range(n)], "text": [f"text {i}" for i in range(n)], "speaker": ["s"] * n, "language": ["en"] * n,
+    }  # fmt: skip
+    return Table(pa.table(full | columns), name="made", root=Path())
+
+
+def values(data: Table, parts: Split, column: str) -> list[set[str]]:
+    return [{normal(v) if column == "text" else v for v in data.numpy(column)[r]} for r in parts.rows.values()]
+
+
+def disjoint(sets: list[set[str]]) -> bool:
+    return sum(len(s) for s in sets) == len(set().union(*sets))
+
+
+def test_shares_are_met_and_rows_are_in_one_part(embedded: Table) -> None:
+    found = split(embedded, THREE)
+    together = np.concatenate(list(found.rows.values()))
+    assert sorted(together) == list(range(len(embedded))) and found.left_out == 0
+    assert [len(r) for r in found.rows.values()] == pytest.approx([len(embedded) * s for s in THREE.values()], abs=1.5)
+    assert found.counts["train"]["rows"] == len(found.rows["train"])
+    assert found.counts["test"]["hours"] == pytest.approx(found.table(embedded, "test").hours, abs=1e-3)
+
+
+@pytest.mark.parametrize("by", ["speaker", "text", "sha1"])
+def test_disjoint(embedded: Table, by: str) -> None:
+    for seed in (0, 1):
+        found = split(embedded, THREE, by=by, seed=seed)
+        assert disjoint(values(embedded, found, by)) and found.left_out == 0
+        shares = [len(r) / len(embedded) for r in found.rows.values()]
+        assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.05)
+    assert values(embedded, found, by) != values(embedded, split(embedded, THREE, by=by, seed=0), by)
+
+
+def test_texts_are_the_same_whatever_their_case_and_punctuation() -> None:
+    assert normal("Oh,  OK!") == normal("oh ok") == "oh ok" and normal("¿Qué?") == "qué" != normal("que")
+    assert normal("हिन्दी।") == "हिन्दी"
+    data = table(text=["Yes!", "yes", "No", "no.", "Why?", "why", "who", "when"])
+    found = split(data, {"a": 0.5, "b": 0.5}, by="text")
+    assert disjoint(values(data, found, "text"))
+
+
+def test_speaker_identification_has_every_speaker_in_every_part_and_no_text_twice(embedded: Table) -> None:
+    data = embedded.where(MANY)
+    found = split(data, THREE, by="text", stratify="speaker")
+    assert disjoint(values(data, found, "text"))
+    speakers = values(data, found, "speaker")
+    assert speakers[0] == speakers[1] == speakers[2] and len(speakers[0]) >= 8
+
+
+def test_both_at_once_only_by_leaving_rows_out(embedded: Table) -> None:
+    with pytest.raises(OvertureError, match="differ in speaker and text"):
+        split(embedded, THREE, by=("speaker", "text"))
+    found = split(embedded, THREE, by=("speaker", "text"), cross="drop")
+    assert disjoint(values(embedded, found, "speaker")) and disjoint(values(embedded, found, "text"))
+    assert 0 < found.left_out < 0.1 * len(embedded)
+    assert found.left_out + sum(len(r) for r in found.rows.values()) == len(embedded)
+
+
+def test_both_at_once_where_all_say_the_same() -> None:
+    data = table(speaker=[f"s{i // 20}" for i in range(400)], text=[f"t {i % 20}" for i in range(400)])
+    found = split(data, THREE, by=("speaker", "text"), cross="drop")
+    assert disjoint(values(data, found, "speaker")) and disjoint(values(data, found, "text"))
+    assert all(len(r) >= 5 for r in found.rows.values())
+
+
+def test_equal_recordings_never_cross() -> None:
+    data = table(sha1=[f"h{i // 2}" for i in range(40)])
+    for method in ("balanced", "hash"):
+        assert disjoint(values(data, split(data, {"a": 0.5, "b": 0.5}, method=method), "sha1"))
+
+
+def test_groups_follow_chains_of_shared_values() -> None:
+    data = table(
+        speaker=["a", "a", "b", "b", "c", "c"], text=["1 x", "2 x", "2 x", "3 x", "4 x", "5 x"], sha1=list("uvwxyz")
+    )
+    found = split(data, {"p": 0.6, "q": 0.4}, by=("speaker", "text"))
+    assert values(data, found, "speaker") == [{"a", "b"}, {"c"}]
+
+
+def test_hash_keeps_old_rows_where_they_were_when_a_corpus_grows(embedded: Table) -> None:
+    half = embedded.take(np.arange(0, len(embedded), 2))
+    for by in ("speaker", "text"):
+        small = split(half, THREE, by=by, method="hash", seed=5)
+        large = split(embedded, THREE, by=by, method="hash", seed=5)
+        for part in THREE:
+            assert set(half.numpy("id")[small.rows[part]]) <= set(embedded.numpy("id")[large.rows[part]])
+
+
+def test_fewer_groups_than_parts_is_an_error(embedded: Table) -> None:
+    with pytest.raises(OvertureError, match="3 parts cannot be made of 1 group that differ in speaker"):
+        split(embedded.where("language = 'it-IT'"), THREE, by="speaker")
+    two = embedded.where("speaker IN ('joe', 'bob')")
+    assert [len(r) > 0 for r in split(two, {"a": 0.9, "b": 0.1}, by="speaker").rows.values()] == [True, True]
+
+
+def test_missing_values_and_wrong_shares_are_errors(embedded: Table) -> None:
+    with pytest.raises(OvertureError, match="rows of 'made' have no speaker.*--where \"speaker IS NOT NULL\""):
+        split(table(speaker=["a", None, "b"]), {"a": 0.5, "b": 0.5}, by="speaker")
+    for parts in ({"a": 1.0}, {"a": 0.5, "b": 0.6}, {"a": 1.0, "b": 0.0}):
+        with pytest.raises(OvertureError, match="sum to 1"):
+            split(embedded, parts)
+    with pytest.raises(OvertureError, match="Did you mean 'speaker'"):
+        split(embedded, THREE, by="speeker")
+    with pytest.raises(OvertureError, match=r"part 'dev' got none of 1 values of speaker: 'rare' \(1 rows\)"):
+        split(table(speaker=["s"] * 50 + ["rare"]), THREE, stratify="speaker")
+    with pytest.raises(OvertureError, match="no rows to split"):
+        split(embedded.where("false"), THREE)
+
+
+def test_recorded_and_loaded_again(embedded: Table, tmp_path: Path) -> None:
+    found = split(embedded, THREE, by="speaker", seed=3)
+    found.save(tmp_path / "split.json", embedded)
+    again = Split.load(tmp_path / "split.json", embedded)
+    assert again.rule == found.rule and again.counts == found.counts
+    assert all((again.rows[p] == found.rows[p]).all() for p in THREE)
+    assert len(again.table(embedded, "dev")) == len(found.rows["dev"])
+    with pytest.raises(OvertureError, match="split again"):
+        Split.load(tmp_path / "split.json", embedded.where("duration > 1"))
+    with pytest.raises(OvertureError, match="no part 'tets'. Did you mean 'test'"):
+        again.table(embedded, "tets")
+    (tmp_path / "no.json").write_text("{}")
+    with pytest.raises(OvertureError, match="not a recorded split"):
+        Split.load(tmp_path / "no.json", embedded)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    speakers=st.lists(st.integers(0, 8), min_size=6, max_size=60),
+    texts=st.lists(st.integers(0, 12), min_size=60, max_size=60),
+    seed=st.integers(0, 99),
+    by=st.sampled_from(["speaker", "text"]),
+)
+def test_any_corpus_is_divided_completely_or_refused(speakers: list[int], texts: list[int], seed: int, by: str) -> None:
+    data = table(speaker=[f"s{i}" for i in speakers], text=[f"t{i}" for i in texts[: len(speakers)]])
+    groups = len(set(data.numpy(by)))
+    parts = {"a": 0.6, "b": 0.4}
+    if groups < 2:
+        with pytest.raises(OvertureError):
+            split(data, parts, by=by, seed=seed)
+        return
+    found = split(data, parts, by=by, seed=seed)
+    assert disjoint(values(data, found, by))
+    assert sorted(np.concatenate(list(found.rows.values()))) == list(range(len(data)))
+    assert all(len(r) for r in found.rows.values())
