@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,7 +26,10 @@ from overture.errors import OvertureError
 from overture.run import Run
 from overture.steps import Step
 from overture.study import Arm, Claim, Study, Trial
-from overture.tasks import find_task
+from overture.tasks import Task, find_task
+
+if TYPE_CHECKING:
+    from overture.tasks.probe import ProbeResult
 
 Tell = Callable[[dict[str, Any]], None]
 Pairs = Callable[
@@ -169,49 +172,14 @@ class Laboratory:
         return Score(detail["value"], events, predictions.column("total").to_numpy(), detail)
 
     def _probe(self, folder: Path, arm: Arm, run: Run, seed: int, number: int) -> None:
-        import torch
-
-        from overture.tasks import features, probe
-        from overture.tasks.controls import InputEncoder
-        from overture.train.engine import Engine
-        from overture.train.state import checkpoints, load_weights
-
         trial, table, parts = self.study.trials[number], self.labelled[number], self.splits[number]
         train_rows, dev, test = (parts.rows[part] for part in ("train", "dev", "test"))
         if trial.label_minutes is not None:
             train_rows = _minutes(table, train_rows, trial.label_minutes)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if arm.kind == "input":
-            encoder: Any = InputEncoder(run.frontend.dim, run.frontend.frame_rate)
-        else:
-            torch.manual_seed(seed)
-            encoder = run.model.build(run.frontend)
-            if arm.kind == "trained":
-                load_weights(checkpoints(self.folder_of(arm, seed))[-1], encoder)
-            encoder = encoder.to(device)
-        used = np.concatenate([train_rows, dev, test])
-        place = np.empty(len(table), dtype=np.int64)
-        place[used] = np.arange(len(used))
-        small = table.take(used)
-        source = Cached.open(small, run.frontend)  # the same for all arms and seeds
-        cache = folder / "features"
-        shared: dict[str, Any] = {
-            "train": place[train_rows],
-            "dev": place[dev],
-            "test": place[test],
-            "seed": seed,
-            "device": device,
-        }
-        given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
-        bf16 = Engine(0, 1, device).bf16(run.loop.precision)
-        if trial.definition.features == "pooled":
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                states = features.pooled(encoder, source, small, **given)
-            result = probe.classify(states, small, target=trial.definition.target, **shared)
-        else:
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                states_all = features.frames(encoder, source, small, max_rate=50.0, **given)
-            result = probe.transcribe(states_all, small, target=trial.definition.target, **shared)
+        ends = np.cumsum([len(train_rows), len(dev), len(test)])
+        used = table.take(np.concatenate([train_rows, dev, test]))
+        rows = dict(zip(("train", "dev", "test"), np.split(np.arange(ends[-1]), ends[:-1])))
+        result = self._result(folder / "features", arm, run, seed, trial.definition, used, rows)
         result.write_predictions(folder / "predictions.parquet")
         record = {
             "metric": result.metric,
@@ -221,9 +189,8 @@ class Laboratory:
                 {"column": g.column, "value": g.group, "n": g.utterances, "metric": g.value, "ci95": g.interval}
                 for g in result.by_group
             ],
-            "precision": "bf16" if bf16 else "fp32",
             "rate": result.rate,
-            "rate_at_edge": result.rate_at_edge,
+            "rate_at_edge": result.rate_at_edge and len(result.dev) > 2,
             "dev": result.dev,
             "layer_weights": result.layer_weights,
             "seconds": result.seconds,
@@ -231,30 +198,65 @@ class Laboratory:
             "left_out": len(result.infeasible),
         }
         (folder / "result.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf8")
-        shutil.rmtree(cache)  # large, and made again in less time than it takes to read the report
+        shutil.rmtree(folder / "features", ignore_errors=True)  # large, and soon made again
+
+    def _result(
+        self, cache: Path, arm: Arm, run: Run, seed: int, task: Task, table: Table, rows: dict[str, Any]
+    ) -> "ProbeResult":
+        """The probe that `task` asks for, on `rows` (train, dev, test) of `table`."""
+        import torch
+
+        from overture.tasks import features, probe
+        from overture.tasks.controls import InputEncoder
+        from overture.tasks.finetune import finetune
+        from overture.train.engine import Engine
+        from overture.train.state import checkpoints, load_weights
+
+        trained = self.folder_of(arm, seed) if arm.kind == "trained" else None
+        if task.features == "finetune":
+            return finetune(run, trained.name if trained else None, table, **rows, home=self.home, tell=self.tell, seed=seed)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if arm.kind == "input":
+            encoder: Any = InputEncoder(run.frontend.dim, run.frontend.frame_rate)
+        else:
+            torch.manual_seed(seed)
+            encoder = run.model.build(run.frontend)
+            if trained is not None:
+                load_weights(checkpoints(trained)[-1], encoder)
+            encoder = encoder.to(device)
+        source = Cached.open(table, run.frontend)  # the same for all arms and seeds
+        given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
+        with torch.autocast(device.type, torch.bfloat16, enabled=Engine(0, 1, device).bf16(run.loop.precision)):
+            if task.features == "pooled":
+                pooled = features.pooled(encoder, source, table, **given)
+            else:
+                states = features.frames(encoder, source, table, max_rate=50.0, **given)
+        if task.features == "pooled":
+            return probe.classify(pooled, table, target=task.target, **rows, seed=seed, device=device)
+        return probe.transcribe(states, table, target=task.target, **rows, seed=seed, device=device)
 
     def conduct(self, pairs: Pairs) -> dict[str, Any]:
         """Everything, and the tables of it: arms, comparisons, cost, data. `pairs` says which arms of a task to compare."""
         begun = time.perf_counter()
-        scores: dict[str, list[list[Score]]] = {}
+        trials = range(len(self.study.trials))
+        scores: list[dict[str, list[Score]]] = [{} for _ in trials]
         costs: dict[str, list[dict[str, Any]]] = {}
         for seed in self.study.seeds:  # seed by seed: a study that is stopped has whole comparisons
             for arm in self.study.arms:
                 if arm.kind == "trained":
                     costs.setdefault(arm.name, []).append(self.pretrain(arm, seed))
-                row = [self.judge(arm, seed, i) for i in range(len(self.study.trials))]
-                scores.setdefault(arm.name, []).append(row)
+                for i in trials:
+                    if arm.kind == "input" and self.study.trials[i].definition.features == "finetune":
+                        continue  # a front end has no weights to tune
+                    scores[i].setdefault(arm.name, []).append(self.judge(arm, seed, i))
         self.seconds = time.perf_counter() - begun
-        measured = [
-            self._measure(i, {a: [row[i] for row in rows] for a, rows in scores.items()}, pairs)
-            for i in range(len(self.study.trials))
-        ]
+        measured = [self._measure(i, scores[i], pairs) for i in trials]
         return {
             **measured[0],
             "also": {self.study.trials[i].task: measured[i] for i in range(1, len(measured))},
             "data": self._data(),
             "runs": {
-                a.name: [str(self.folder_of(a, s)) for s in self.study.seeds]
+                a.name: [self.folder_of(a, s).name for s in self.study.seeds]
                 for a in self.study.arms
                 if a.kind == "trained"
             },

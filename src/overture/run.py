@@ -41,6 +41,16 @@ class Objective(Protocol):
     def __call__(self, model: Any, batch: Any, draws: Any) -> Any: ...
 
 
+@runtime_checkable
+class Labelled(Protocol):
+    """An objective that learns from a column of the table, such as transcripts."""
+
+    @property
+    def column(self) -> str: ...
+
+    def encode(self, value: str, row: str) -> list[int]: ...  # raises OvertureError naming the row
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Which examples."""
@@ -111,6 +121,9 @@ class Run:
     plan: Plan = field(default_factory=Plan)
     loop: Loop = field(default_factory=Loop)
     seed: int = 0
+    start: str | None = (
+        None  # a run folder beside this one, whose last weights the encoder (or the whole model) starts from
+    )
 
     @property
     def fingerprint(self) -> str:

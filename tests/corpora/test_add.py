@@ -41,7 +41,11 @@ def rows(name: str = "mine") -> list[dict[str, Any]]:
 @pytest.mark.parametrize("separator, ending", [("\t", "tsv"), (",", "csv"), (";", "csv"), ("|", "csv")])
 def test_tables_with_usual_names(clips: Path, separator: str, ending: str) -> None:
     header = ["path", "sentence", "client_id", "sex", "locale", "split", "votes", "code", "level"]
-    lines = [header, ["a.wav", "Hi", "s1", "male", "en", "train", "3", "007", "A1"], ["b.wav", "", "s2", "", "en", "test", "", "012", "B2"]]
+    lines = [
+        header,
+        ["a.wav", "Hi", "s1", "male", "en", "train", "3", "007", "A1"],
+        ["b.wav", "", "s2", "", "en", "test", "", "012", "B2"],
+    ]
     file = clips / f"list.{ending}"
     file.write_text("\ufeff" + "\n".join(separator.join(x) for x in lines) + "\n", encoding="utf8")
     about = add("mine", clips, transcripts=file, fill={"licence": "CC0-1.0", "language": "fr"})
@@ -86,7 +90,9 @@ def test_a_duration_without_a_start_is_measured_instead(clips: Path) -> None:
 
 def test_odd_column_names_are_told(clips: Path) -> None:
     (clips / "m.tsv").write_text("soundfile\twhat was said\na.wav\tx\n")
-    with pytest.raises(OvertureError, match=r"no column names the recordings .*: soundfile, what was said.*--column audio=NAME"):
+    with pytest.raises(
+        OvertureError, match=r"no column names the recordings .*: soundfile, what was said.*--column audio=NAME"
+    ):
         add("mine", clips, transcripts=clips / "m.tsv")
     with pytest.raises(OvertureError, match=r"no column 'sound' \(--column audio=sound\). Did you mean 'soundfile'"):
         add("mine", clips, transcripts=clips / "m.tsv", columns={"audio": "sound"})
@@ -95,7 +101,7 @@ def test_odd_column_names_are_told(clips: Path) -> None:
     add("mine", clips, transcripts=clips / "m.tsv", columns={"audio": "soundfile", "text": "what was said"})
     assert rows()[0]["text"] == "x"
     (clips / "m.tsv").write_text("path\ttext\ttext\na.wav\tx\ty\n")
-    with pytest.raises(OvertureError, match="names 'text' more than once"):
+    with pytest.raises(OvertureError, match=r"names 'text' more than once"):
         add("twice", clips, transcripts=clips / "m.tsv")
 
 
@@ -106,14 +112,16 @@ def test_a_wrong_encoding_names_the_line_and_the_way_out(clips: Path) -> None:
     add("mine", clips, transcripts=clips / "m.tsv", encoding="cp1252")
     assert rows()[1]["text"] == "señor"
     (clips / "m.tsv").write_bytes("path\ttext\na.wav\tx\n".encode("utf-16"))
-    with pytest.raises(OvertureError, match="line 1: .*--encoding utf-16"):
+    with pytest.raises(OvertureError, match=r"line 1: .*--encoding utf-16"):
         add("wide", clips, transcripts=clips / "m.tsv")
     add("wide", clips, transcripts=clips / "m.tsv", encoding="utf-16")
-    with pytest.raises(OvertureError, match="'utf-99' is not known"):
+    with pytest.raises(OvertureError, match=r"'utf-99' is not known"):
         add("odd", clips, transcripts=clips / "m.tsv", encoding="utf-99")
 
 
-def test_paths_may_be_relative_to_the_manifest_and_may_not_leave_the_folder(clips: Path, put: Put, tmp_path: Path) -> None:
+def test_paths_may_be_relative_to_the_manifest_and_may_not_leave_the_folder(
+    clips: Path, put: Put, tmp_path: Path
+) -> None:
     (tmp_path / "m.tsv").write_text("path\ttext\nin/a.wav\tx\n")
     add("beside", clips, transcripts=tmp_path / "m.tsv")
     assert rows("beside")[0]["audio"] == str(clips / "a.wav")
@@ -148,7 +156,9 @@ def test_librispeech(put: Put, tmp_path: Path) -> None:
         put(f"L/dev-clean/{speaker}/{chapter}/{key}.flac", i)
     (tmp_path / "L/dev-clean/19/198/19-198.trans.txt").write_text("19-198-0000 ONE TWO\n19-198-0001 THREE\n")
     (tmp_path / "L/dev-clean/27/5/27-5.trans.txt").write_text("27-5-0000 FOUR\n27-5-0001 LOST\n")
-    (tmp_path / "L/SPEAKERS.TXT").write_text("; comment\n19  | F | dev-clean | 8.1 | A Name\n27 | M | dev-clean | 8 | B\n")
+    (tmp_path / "L/SPEAKERS.TXT").write_text(
+        "; comment\n19  | F | dev-clean | 8.1 | A Name\n27 | M | dev-clean | 8 | B\n"
+    )
     with pytest.raises(OvertureError, match=r"row 2, dev-clean/27/5/27-5-0001\.flac, audio: does not exist"):
         add("mine", tmp_path / "L")
     add("mine", tmp_path / "L", on_problem="skip")
@@ -191,7 +201,13 @@ def test_kaldi(clips: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     about = add("mine", data)
     first, second = rows()
-    assert (first["id"], first["text"], first["speaker"], first["gender"], first["language"]) == ("u1", "hello there", "s1", "f", "en")
+    assert (first["id"], first["text"], first["speaker"], first["gender"], first["language"]) == (
+        "u1",
+        "hello there",
+        "s1",
+        "f",
+        "en",
+    )
     assert (first["start"], first["duration"]) == (0.1, pytest.approx(0.2)) and about["texts_without_audio"] == 1
     assert second["duration"] == sf.info(clips / "b.wav").duration
 
@@ -200,12 +216,17 @@ def test_kaldi_commands_are_never_run(clips: Path, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     scp = f"u1 a.wav\nu2 touch {trap}; cat a.wav |\nu3 raw.ark:17\n"
     data = kaldi(tmp_path / "data", wav_scp=scp)
-    with pytest.raises(OvertureError, match=r"(?s)row 2, wav\.scp, u2: is a command.*row 3, wav\.scp, u3: 'raw\.ark:17' points into an archive"):
+    with pytest.raises(
+        OvertureError,
+        match=r"(?s)row 2, wav\.scp, u2: is a command.*row 3, wav\.scp, u3: 'raw\.ark:17' points into an archive",
+    ):
         add("mine", data, audio=clips)
     add("mine", data, audio=clips, on_problem="skip")
     assert [r["id"] for r in rows()] == ["u1"] and not trap.exists()
     bad = kaldi(tmp_path / "bad", wav_scp="u1 a.wav\n", segments="u1 u1 0 x\nu2 r7 0 1\nu3 u1 0 0.2\n")
-    with pytest.raises(OvertureError, match=r"(?s)row 1, segments, u1: is not.*row 2, segments, u2: names the recording 'r7'"):
+    with pytest.raises(
+        OvertureError, match=r"(?s)row 1, segments, u1: is not.*row 2, segments, u2: names the recording 'r7'"
+    ):
         add("worse", bad, audio=clips)
 
 
@@ -215,7 +236,16 @@ def test_lhotse_cuts(clips: Path, tmp_path: Path) -> None:
     cuts = [r.to_cut() for r in recordings]
     part = lhotse.SupervisionSegment
     cuts[0].supervisions = [
-        part(id="s1", recording_id="a", start=0.0, duration=0.2, text="x", speaker="p", language="en", custom={"snr": 3.0}),
+        part(
+            id="s1",
+            recording_id="a",
+            start=0.0,
+            duration=0.2,
+            text="x",
+            speaker="p",
+            language="en",
+            custom={"snr": 3.0},
+        ),
         part(id="s2", recording_id="a", start=0.2, duration=0.1, text="y", speaker="q", gender="M"),
     ]
     cuts[1] = cuts[1].truncate(offset=0.1, duration=0.2)
@@ -228,12 +258,16 @@ def test_lhotse_cuts(clips: Path, tmp_path: Path) -> None:
         assert (two["start"], two["gender"]) == (0.2, "m") and (three["start"], three["text"]) == (0.1, None)
     folder = tmp_path / "cuts"
     folder.mkdir()
-    lhotse.CutSet.from_cuts([cuts[0], cuts[1].mix(cuts[0]), cuts[1].perturb_speed(1.1)]).to_file(folder / "c_cuts.jsonl.gz")
-    with pytest.raises(OvertureError, match=r"(?s)row 2, .*: is a MixedCut.*row 3, .*changed while reading.*save_audios"):
+    lhotse.CutSet.from_cuts([cuts[0], cuts[1].mix(cuts[0]), cuts[1].perturb_speed(1.1)]).to_file(
+        folder / "c_cuts.jsonl.gz"
+    )
+    with pytest.raises(
+        OvertureError, match=r"(?s)row 2, .*: is a MixedCut.*row 3, .*changed while reading.*save_audios"
+    ):
         add("mixed", folder)
     with gzip.open(tmp_path / "bad_cuts.jsonl.gz", "wt") as file:
         file.write('{"id": "x", "start": 0, "type": "MonoCut"}\n')
-    with pytest.raises(OvertureError, match="not a manifest of lhotse cuts"):
+    with pytest.raises(OvertureError, match=r"not a manifest of lhotse cuts"):
         add("bad", tmp_path / "bad_cuts.jsonl.gz")
 
 
@@ -275,7 +309,7 @@ def test_hugging_face_parquet(stored: Callable[[list[int]], pa.Table], tmp_path:
     add("plain", tmp_path / "plain.parquet")
     assert rows("plain")[0]["text"] == "said 4"
     pq.write_table(pa.table({"text": ["x"]}), tmp_path / "mute.parquet")
-    with pytest.raises(OvertureError, match="no column holds recordings. Columns: text"):
+    with pytest.raises(OvertureError, match=r"no column holds recordings. Columns: text"):
         add("mute", tmp_path / "mute.parquet")
     (tmp_path / "bad.parquet").write_text("not Parquet")
     with pytest.raises(OvertureError, match=r"bad\.parquet cannot be read as a Hugging Face dataset"):
@@ -307,16 +341,18 @@ def test_missing_extras_are_named(clips: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_is_not_there_or_no_table(clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(OvertureError, match="does not exist"):
+    with pytest.raises(OvertureError, match=r"does not exist"):
         add("mine", tmp_path / "absent")
-    with pytest.raises(OvertureError, match="no transcripts at"):
+    with pytest.raises(OvertureError, match=r"no transcripts at"):
         add("mine", clips, transcripts=tmp_path / "absent.tsv")
-    with pytest.raises(OvertureError, match="is one file; give the folder"):
+    with pytest.raises(OvertureError, match=r"is one file; give the folder"):
         add("mine", clips / "a.wav")
-    with pytest.raises(OvertureError, match="name it with --transcripts"):
+    with pytest.raises(OvertureError, match=r"name it with --transcripts"):
         add("mine", clips, columns={"text": "x"})
-    with pytest.raises(OvertureError, match="is not a folder"):
+    with pytest.raises(OvertureError, match=r"is not a folder"):
         add("mine", clips, audio=tmp_path / "absent")
+    with pytest.raises(OvertureError, match=r"--audio is for tables"):
+        add("mine", clips, audio=tmp_path)
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(OvertureError, match="no recordings found"):
+    with pytest.raises(OvertureError, match=r"no recordings found"):
         add("mine", tmp_path / "nothing")

@@ -74,7 +74,7 @@ def test_speaker_identification_has_every_speaker_in_every_part_and_no_text_twic
 
 
 def test_both_at_once_only_by_leaving_rows_out(embedded: Table) -> None:
-    with pytest.raises(OvertureError, match="differ in speaker and text"):
+    with pytest.raises(OvertureError, match=r"differ in speaker and text"):
         split(embedded, THREE, by=("speaker", "text"))
     found = split(embedded, THREE, by=("speaker", "text"), cross="drop")
     assert disjoint(values(embedded, found, "speaker")) and disjoint(values(embedded, found, "text"))
@@ -113,23 +113,23 @@ def test_hash_keeps_old_rows_where_they_were_when_a_corpus_grows(embedded: Table
 
 
 def test_fewer_groups_than_parts_is_an_error(embedded: Table) -> None:
-    with pytest.raises(OvertureError, match="3 parts cannot be made of 1 group that differ in speaker"):
+    with pytest.raises(OvertureError, match=r"3 parts cannot be made of 1 group that differ in speaker"):
         split(embedded.where("language = 'it-IT'"), THREE, by="speaker")
     two = embedded.where("speaker IN ('joe', 'bob')")
     assert [len(r) > 0 for r in split(two, {"a": 0.9, "b": 0.1}, by="speaker").rows.values()] == [True, True]
 
 
 def test_missing_values_and_wrong_shares_are_errors(embedded: Table) -> None:
-    with pytest.raises(OvertureError, match="rows of 'made' have no speaker.*--where \"speaker IS NOT NULL\""):
+    with pytest.raises(OvertureError, match=r"rows of 'made' have no speaker.*--where \"speaker IS NOT NULL\""):
         split(table(speaker=["a", None, "b"]), {"a": 0.5, "b": 0.5}, by="speaker")
     for parts in ({"a": 1.0}, {"a": 0.5, "b": 0.6}, {"a": 1.0, "b": 0.0}):
-        with pytest.raises(OvertureError, match="sum to 1"):
+        with pytest.raises(OvertureError, match=r"sum to 1"):
             split(embedded, parts)
-    with pytest.raises(OvertureError, match="Did you mean 'speaker'"):
+    with pytest.raises(OvertureError, match=r"Did you mean 'speaker'"):
         split(embedded, THREE, by="speeker")
     with pytest.raises(OvertureError, match=r"part 'dev' got none of 1 values of speaker: 'rare' \(1 rows\)"):
         split(table(speaker=["s"] * 50 + ["rare"]), THREE, stratify="speaker")
-    with pytest.raises(OvertureError, match="no rows to split"):
+    with pytest.raises(OvertureError, match=r"no rows to split"):
         split(embedded.where("false"), THREE)
 
 
@@ -140,12 +140,12 @@ def test_recorded_and_loaded_again(embedded: Table, tmp_path: Path) -> None:
     assert again.rule == found.rule and again.counts == found.counts
     assert all((again.rows[p] == found.rows[p]).all() for p in THREE)
     assert len(again.table(embedded, "dev")) == len(found.rows["dev"])
-    with pytest.raises(OvertureError, match="split again"):
+    with pytest.raises(OvertureError, match=r"split again"):
         Split.load(tmp_path / "split.json", embedded.where("duration > 1"))
-    with pytest.raises(OvertureError, match="no part 'tets'. Did you mean 'test'"):
+    with pytest.raises(OvertureError, match=r"no part 'tets'. Did you mean 'test'"):
         again.table(embedded, "tets")
     (tmp_path / "no.json").write_text("{}")
-    with pytest.raises(OvertureError, match="not a recorded split"):
+    with pytest.raises(OvertureError, match=r"not a recorded split"):
         Split.load(tmp_path / "no.json", embedded)
 
 

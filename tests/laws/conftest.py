@@ -1,6 +1,7 @@
 """The laws hold for every recipe in the index: each test here runs once a recipe, at its tiny size, on the embedded corpus."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def torchrun() -> Callable[..., str]:
             "-m",
             "torch.distributed.run",
             f"--nproc-per-node={processes}",
-            "--master-port=0",
+            "--standalone",
             "-m",
             "overture",
             "run",
@@ -50,8 +51,8 @@ def torchrun() -> Callable[..., str]:
             command,
             capture_output=True,
             text=True,
-            timeout=300,
-            env={**__import__("os").environ, "OMP_NUM_THREADS": "1"},
+            timeout=120,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -47,7 +47,11 @@ def _said(about: dict[str, Any]) -> None:
         typer.echo("  to know: " + "; ".join(notes))
     left = [f"{n:,} x {STOPS[kind]}" for kind, n in about["problems"].items()]
     if about["duplicates_dropped"]:
-        left.append(f"{about['duplicates_dropped']:,} x the same recording again")
+        other = about.get("duplicates_with_another_text")
+        left.append(
+            f"{about['duplicates_dropped']:,} x the same recording again"
+            + (f" ({other:,} of them with another text)" if other else "")
+        )
     if left:
         typer.echo("  left out (dropped.tsv names them): " + "; ".join(left))
     if about.get("no_text_column"):
@@ -165,9 +169,7 @@ def list_() -> None:
     table = _table(
         "source",
         "hours",
-        "languages",
         "download",
-        "licence",
         "about",
         title="To be got: overture data get SOURCE",
         right=("hours", "download"),
@@ -178,10 +180,8 @@ def list_() -> None:
             table.add_row(
                 name,
                 f"{source.hours:g}",
-                source.languages,
                 f"{source.download_mb} MB",
-                source.licence,
-                source.about + extra,
+                f"{source.about}{extra}\n[dim]languages: {source.languages}; licence: {source.licence}[/dim]",
             )
     if table.row_count:
         console.print(table)

@@ -1,6 +1,5 @@
 """`overture data add`: from somebody's recordings, in whichever of the common layouts, to a corpus."""
 
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,32 +62,44 @@ def _reader(
         raise OvertureError(f"--audio {audio} is not a folder.")
     if transcripts is None and path.is_dir():
         transcripts = next((path / n for n in manifest.NAMES if (path / n).is_file()), None)
+    cuts = None if transcripts else _cuts(path)
+    if (
+        transcripts is None
+        and cuts is None
+        and path.is_file()
+        and path.suffix.lower() in (".tsv", ".csv", ".json", ".jsonl")
+    ):
+        transcripts = path
     if transcripts is not None:
         return lambda folder: manifest.rows(path, transcripts, columns, encoding, audio)
-    if _holds_parquet(path) or any((path / n).is_file() for n in ("dataset_dict.json", "state.json")):
+    stored = _holds_parquet(path) or any((path / n).is_file() for n in ("dataset_dict.json", "state.json"))
+    if columns and not stored:
+        raise OvertureError(
+            f"--column names columns of a table, and {path} has none that is known; name it with --transcripts."
+        )
+    if cuts is not None:
+        return lambda folder: lhotse_cuts.rows(cuts, audio)
+    if (path / "wav.scp").is_file():
+        return lambda folder: kaldi.rows(path, encoding, audio)
+    if audio is not None:
+        raise OvertureError(f"--audio is for tables that name recordings elsewhere, and {path} holds its own.")
+    if stored:
         return lambda folder: huggingface.rows(path, folder, columns)
-    if path.is_file() and path.suffix.lower() in (".tsv", ".csv", ".json", ".jsonl", ".gz"):
-        if _holds_cuts(path):
-            return lambda folder: lhotse_cuts.rows(path, audio)
-        return lambda folder: manifest.rows(path, path, columns, encoding, audio)
     if path.is_file():
         raise OvertureError(
             f"{path} is one file; give the folder it lies in, or a table (.tsv, .csv, .jsonl, .parquet) of recordings."
         )
-    if columns:
-        raise OvertureError(
-            f"--column names columns of a table, and {path} has none that is known; name it with --transcripts."
-        )
-    if (path / "wav.scp").is_file():
-        return lambda folder: kaldi.rows(path, encoding, audio)
     if next(path.rglob("*.trans.txt"), None):
         return lambda folder: librispeech.rows(path, encoding)
     if (path / "clips").is_dir() and any(path.glob("*.tsv")):
         return lambda folder: common_voice.rows(path, encoding)
-    cuts = next((p for p in sorted(path.glob("*cuts*.jsonl*")) if _holds_cuts(p)), None)
-    if cuts is not None:
-        return functools.partial(lambda cuts, folder: lhotse_cuts.rows(cuts, audio), cuts)
-    return lambda folder: manifest.bare(path, encoding, audio)
+    return lambda folder: manifest.bare(path, encoding)
+
+
+def _cuts(path: Path) -> Path | None:
+    """The manifest of lhotse cuts that `path` is or holds."""
+    files = [path] if path.is_file() else sorted(path.glob("*cuts*.jsonl*"))
+    return next((p for p in files if p.name.endswith((".jsonl", ".jsonl.gz")) and _holds_cuts(p)), None)
 
 
 def _holds_parquet(path: Path) -> bool:

@@ -131,7 +131,8 @@ def _examined(
     measured = examine_all([(p, s, d) for _, p, s, d in todo], limit=limit, progress=progress)
     kept: list[Row] = []
     warned: Counter[str] = Counter()
-    first: dict[str, str] = {}
+    first: dict[str, Row] = {}
+    reworded = 0
     for (row, _, start, _), result in zip(todo, measured, strict=True):
         file = str(row["audio"])
         mine = [_replace(p, file, row["_row"]) for p in result.problems]
@@ -143,9 +144,12 @@ def _examined(
         if stops:
             dropped.append((row, stops[0].kind, stops[0].what))
         elif result.sha1 in first:
-            dropped.append((row, "duplicate", f"the same samples as {first[result.sha1]}"))
+            same = first[result.sha1]
+            other = (same["text"] or "") != (row["text"] or "")
+            reworded += other
+            dropped.append((row, "duplicate", f"the same samples as {same['id']}" + other * ", whose text is another"))
         else:
-            first[result.sha1] = row["id"]
+            first[result.sha1] = row
             kept.append(_complete(row, start, result))
             warned.update(p.kind for p in mine)
     if on_problem == "error":
@@ -153,6 +157,8 @@ def _examined(
     if not kept:
         refuse(problems, f"{root}: no row is left to import")
         raise OvertureError(f"{root}: no row is left to import.")
+    if reworded:
+        listing.notes["duplicates_with_another_text"] = reworded
     listing.notes["warnings"] = {kind: warned[kind] for kind in WARNINGS if warned[kind]}
     listing.notes["problems"] = counts(p for p in problems if p.stops)
     return kept, dropped

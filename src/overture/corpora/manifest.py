@@ -227,11 +227,11 @@ def recordings(folder: Path) -> Iterator[Path]:
     yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file())
 
 
-def bare(path: Path, encoding: str, audio: Path | None) -> Listing:
+def bare(path: Path, encoding: str) -> Listing:
     """Every recording of a folder; a text file of the same name beside it is its transcript."""
     out: list[Row] = []
     for number, file in enumerate(recordings(path), start=1):
         beside = file.with_suffix(".txt")
         text = " ".join(lines_of(beside, encoding).split()) if beside.is_file() else None
         out.append({"audio": str(file.relative_to(path)), "text": text, "_row": number})
-    return Listing(rows=out, root=audio or path, notes={"layout": "folder of recordings"})
+    return Listing(rows=out, root=path, notes={"layout": "folder of recordings"})

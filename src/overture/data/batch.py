@@ -15,10 +15,14 @@ class Batch:
     x: Tensor  # (B, T, F) features or (B, T) samples
     lengths: Tensor  # (B,) int64, valid steps of x
 
+    labels: Tensor | None = None  # (B, S) int64 ids of transcripts, zero-padded, for objectives that have labels
+    label_lengths: Tensor | None = None  # (B,) int64
+
     def to(self, device: torch.device | str) -> Self:
         if torch.device(device).type == "cpu":
             return self
-        return type(self)(*(t.to(device, non_blocking=True) for t in (self.rows, self.x, self.lengths)))
+        moved = (None if t is None else t.to(device, non_blocking=True) for t in vars(self).values())
+        return type(self)(*moved)  # type: ignore[arg-type]
 
     @property
     def valid(self) -> Tensor:

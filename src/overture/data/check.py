@@ -188,7 +188,7 @@ def counts(problems: Iterable[Problem]) -> dict[str, int]:
 
 def refuse(problems: Sequence[Problem], what: str, *, show: int = 10) -> None:
     """Raises OvertureError when any of `problems` stops: the first `show` of them, the totals by kind and how to go on."""
-    stops = [p for p in problems if p.stops]
+    stops = sorted((p for p in problems if p.stops), key=lambda p: p.row or 0)
     if not stops:
         return
     lines = [f"{what}: {len(stops)} problem{'s' * (len(stops) > 1)} (nothing was written)"]

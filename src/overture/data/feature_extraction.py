@@ -14,7 +14,7 @@ from .features import KaldiFbank, LogMel
 FRONTENDS = {"LogMel": LogMel, "KaldiFbank": KaldiFbank}
 
 
-class SpectralFeatureExtractor(SequenceFeatureExtractor):  # type: ignore[misc]  # transformers is untyped
+class SpectralFeatureExtractor(SequenceFeatureExtractor):
     """Waveforms -> `input_values` (B, T, F) float32, zero-padded, and `attention_mask` (B, T)."""
 
     model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012  # transformers wants a list

@@ -8,8 +8,9 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -137,10 +138,18 @@ def in_order(function: Callable[[A], B], items: Iterable[A], *, ahead: int) -> I
                 future.cancel()
 
 
-def collate(source: Source, rows: np.ndarray, indices: np.ndarray, *, longest: int, draws: Draws | None) -> Batch:
+def collate(
+    source: Source,
+    rows: np.ndarray,
+    indices: np.ndarray,
+    *,
+    longest: int,
+    draws: Draws | None,
+    labels: Sequence[Sequence[int]] | None = None,
+) -> Batch:
     """Utterances `indices` of `source` as a Batch; those over `longest` steps are cropped, at a drawn place or in front.
 
-    `rows`: the row number in the corpus of each index of the table.
+    `rows`: the row number in the corpus of each index of the table; `labels`: the ids of each index's transcript.
     """
     parts = []
     for index in indices:
@@ -151,8 +160,17 @@ def collate(source: Source, rows: np.ndarray, indices: np.ndarray, *, longest: i
             )
             x = x[start : start + longest]
         parts.append(x)
+    padded, lengths = _padded(parts, np.float32)
+    batch = Batch(rows=torch.from_numpy(rows[indices]), x=padded, lengths=lengths)
+    if labels is None:
+        return batch
+    ids, id_lengths = _padded([np.asarray(labels[int(i)], dtype=np.int64) for i in indices], np.int64)
+    return replace(batch, labels=ids, label_lengths=id_lengths)
+
+
+def _padded(parts: Sequence[np.ndarray], dtype: type) -> tuple[torch.Tensor, torch.Tensor]:
     lengths = torch.tensor([len(p) for p in parts])
-    padded = np.zeros((len(parts), int(lengths.max()), *parts[0].shape[1:]), dtype=np.float32)
-    for i, x in enumerate(parts):
-        padded[i, : len(x)] = x
-    return Batch(rows=torch.from_numpy(rows[indices]), x=torch.from_numpy(padded), lengths=lengths)
+    padded = np.zeros((len(parts), int(lengths.max()), *parts[0].shape[1:]), dtype=dtype)
+    for i, part in enumerate(parts):
+        padded[i, : len(part)] = part
+    return torch.from_numpy(padded), lengths

@@ -13,15 +13,13 @@ from overture.errors import OvertureError, near
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One way to judge a frozen encoder."""
+    """One way to judge an encoder."""
 
     name: str
     about: str
     target: str  # the column to be predicted
     columns: tuple[str, ...]  # what the corpus must have
-    features: Literal[
-        "pooled", "frames"
-    ]  # `features.pooled` for `probe.classify`, `features.frames` for `probe.transcribe`
+    features: Literal["pooled", "frames", "finetune"]  # which part of this room judges it
     metric: Literal["accuracy", "cer"]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
@@ -62,6 +60,16 @@ TASKS: dict[str, Task] = {
             target="text",
             columns=("text", "speaker"),
             features="frames",
+            metric="cer",
+            higher_is_better=False,
+            disjoint=("speaker", "text"),
+        ),
+        Task(
+            name="asr-finetune",
+            about="the same, with the whole encoder trained on: CTC fine-tuning from the pre-trained weights, or from scratch",
+            target="text",
+            columns=("text", "speaker"),
+            features="finetune",
             metric="cer",
             higher_is_better=False,
             disjoint=("speaker", "text"),

@@ -30,7 +30,7 @@ from overture.data.plan import BatchPlan, Position
 from overture.data.source import Cached, Live, Source, collate, in_order
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.run import Player, Run
+from overture.run import Labelled, Player, Run
 from overture.train import health
 from overture.train import state as checkpoint
 from overture.train.engine import Engine, TrainStep
@@ -50,6 +50,7 @@ class Training:
     table: Table
     source: Source
     plan: BatchPlan
+    labels: list[list[int]] | None  # by row, for objectives that learn from a column
     left_out: int  # utterances under data.min_seconds
 
     @classmethod
@@ -70,14 +71,17 @@ class Training:
             longest=run.data.max_seconds,
             seed=run.seed,
         )
-        return cls(run, table, source, plan, len(whole) - len(table))
+        return cls(run, table, source, plan, _labels(run, table), len(whole) - len(table))
 
     def batches(self, rows: np.ndarray, update: int, engine: Engine) -> Batches:
         """What this device computes of an update."""
         draws = Draws(self.run.seed, update)
         longest = round(self.run.data.max_seconds * self.run.frontend.frame_rate)
         return [
-            (collate(self.source, self.table.rows, micro.rows, longest=longest, draws=draws), micro.real)
+            (
+                collate(self.source, self.table.rows, micro.rows, longest=longest, draws=draws, labels=self.labels),
+                micro.real,
+            )
             for micro in self.plan.micro_batches(rows, rank=engine.rank, world=engine.world)
         ]
 
@@ -97,6 +101,14 @@ class Training:
         return in_order(fetch, places(), ahead=AHEAD)
 
 
+def _labels(run: Run, table: Table) -> list[list[int]] | None:
+    labellers = [p.objective for p in run.players if isinstance(p.objective, Labelled)]
+    if not labellers:
+        return None
+    ids, values = table.numpy("id"), table.numpy(labellers[0].column)
+    return [labellers[0].encode(value or "", str(row)) for row, value in zip(ids, values)]
+
+
 @dataclass(frozen=True)
 class Pass:
     """What the forward and backward passes of one player in one update gave."""
@@ -111,10 +123,17 @@ class Pass:
 class Trainer:
     """The model, optimizers and state of one run on one device among `engine.world`."""
 
-    def __init__(self, run: Run, engine: Engine) -> None:
+    def __init__(self, run: Run, engine: Engine, home: Path | None = None) -> None:
+        """`home`: where the run folder that `run.start` names lies."""
         self.run, self.engine = run, engine
         torch.manual_seed(run.seed)
-        model: nn.Module = run.model.build(run.frontend).to(engine.device).train()
+        model: nn.Module = run.model.build(run.frontend)
+        if run.start is not None:
+            found = checkpoint.checkpoints((home or Path("runs")) / run.start)
+            if not found:
+                raise OvertureError(f"start={run.start!r}: no run with a checkpoint of that name in {home}")
+            checkpoint.load_weights(found[-1], getattr(model, "encoder", model))
+        model = model.to(engine.device).train()
         own = share_parameters(model, run.players)
         if engine.world > 1 and engine.kind == "fsdp" and len(run.players) > 1:
             raise OvertureError("FSDP trains recipes of one player; use --engine ddp for this one")
@@ -249,7 +268,7 @@ def train(
     Raises IllRun when a health rule stops it, OvertureError for bad data, no memory, no disk.
     """
     training = Training.prepare(run, on_progress)
-    trainer = Trainer(run, engine)
+    trainer = Trainer(run, engine, folder.parent)
     state = trainer.state
     _describe(run, folder, training, trainer)
     resumed = checkpoint.restore(state, folder)

@@ -1,0 +1,108 @@
+"""`overture data` as a person types it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+from typer.testing import CliRunner
+
+from overture.cli.data import app
+from overture.data.audio import read
+from overture.data.table import Table
+from overture.errors import OvertureError
+
+run = CliRunner()
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OVERTURE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "110")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    table = Table.open("embedded", "duration < 1")
+    for i in range(6):
+        row = table.row(i)
+        sf.write(
+            folder / f"{i}.wav", read(row["audio"], rate=16_000, start=row["start"], duration=row["duration"]), 16_000
+        )
+    sf.write(folder / "again.flac", sf.read(folder / "0.wav")[0], 16_000)
+    lines = [f"{i}.wav\ttext {i}\ts{i % 2}\t{'fr' if i < 2 else 'en'}" for i in range(6)] + [
+        "again.flac\ttext 0\ts0\tfr"
+    ]
+    (folder / "list.tsv").write_text("path\tsaid\tspeaker\tlanguage\n" + "\n".join(lines) + "\n")
+    return folder
+
+
+def said(*words: object) -> str:
+    result = run.invoke(app, [str(w) for w in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_add_and_show(clips: Path, tmp_path: Path) -> None:
+    out = said("add", "mine", clips, "-t", clips / "list.tsv", "-c", "text=said", "--fill", "licence=CC0-1.0")
+    assert "mine: 6 utterances" in out and "1 x the same recording again" in out and "data show mine" in out
+    out = said("show", "mine", "--by", "language,speaker", "--plot", tmp_path / "plot.png")
+    assert "en 67 %, fr 33 %" in out and "CC0-1.0 100 %" in out and "1 exact duplicates" in out and "█" in out
+    groups = [line.split()[:3] for line in out.splitlines() if line.strip().startswith(("en ", "fr "))]
+    assert sorted(groups) == [["en", "s0", "2"], ["en", "s1", "2"], ["fr", "s0", "1"], ["fr", "s1", "1"]]
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    assert "2 of 6" in said("show", "mine", "--where", "language = 'fr'")
+    with pytest.raises(OvertureError, match=r"no row of 'mine' is left"):
+        said("show", "mine", "--where", "language = 'xx'")
+    with pytest.raises(OvertureError, match=r"--by speeker: .*Did you mean 'speaker'"):
+        said("show", "mine", "--by", "speeker")
+    with pytest.raises(OvertureError, match=r"--plot .*does not exist"):
+        said("show", "mine", "--plot", tmp_path / "absent" / "p.png")
+
+
+def test_problems_and_hints(clips: Path) -> None:
+    (clips / "bad.wav").write_text("no sound")
+    with pytest.raises(OvertureError, match=r"bad\.wav, audio: cannot be decoded"):
+        said("add", "mine", clips)
+    out = said("add", "mine", clips, "--on-problem", "skip")
+    assert "left out (dropped.tsv names them): 1 x cannot be decoded; 1 x the same recording again" in out
+    assert "6 x no transcript" in out
+    assert "1 x unreadable (dropped.tsv)" in said("show", "mine")
+    with pytest.raises(OvertureError, match=r"--column 'text': write NAME=VALUE"):
+        said("add", "other", clips, "-c", "text")
+    out = said("add", "other", clips, "-t", clips / "list.tsv")
+    assert "no column of transcripts" in out and "1 recordings in the folder are not in list.tsv" in out
+
+
+def test_list_shows_what_is_here_and_what_can_be_got(clips: Path) -> None:
+    said("add", "mine", clips, "-t", clips / "list.tsv")
+    out = said("list")
+    assert "embedded" in out and "mine" in out and "amazon-queen" in out and "35 MB" in out and "overture[g722]" in out
+
+
+def test_show_the_embedded_corpus_and_any_table(clips: Path, tmp_path: Path) -> None:
+    out = said("show", "embedded", "--by", "speaker", "--most", "3")
+    assert "without text" in out and "more groups" in out and "fingerprint" in out
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "bare").mkdir()
+    columns = {"id": ["a", "b"], "audio": ["a.wav", "b.wav"], "duration": [1.0, 4.0], "kind": ["x", None]}
+    pq.write_table(pa.table(columns), tmp_path / "bare/table.parquet")
+    out = said("show", tmp_path / "bare", "--by", "kind", "--plot", tmp_path / "p.png")
+    assert "(none)" in out and "2" in out
+
+
+def test_get_refuses_what_is_no_source_or_folder(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(OvertureError, match=r"Did you mean 'klettres'"):
+        said("get", "kletres")
+    with pytest.raises(OvertureError, match=r"is not a folder"):
+        said("get", "klettres", "--debs", tmp_path / "absent")
+
+
+def test_the_verbs_are_cheap_to_import() -> None:
+    heavy = "torch pyarrow duckdb soundfile matplotlib av lhotse datasets"
+    code = f"import sys, overture.cli.data, overture.corpora; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
