@@ -42,7 +42,14 @@ def machine() -> dict[str, Any]:
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        model = next((line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), model)
+        model = next(
+            (
+                line.partition(":")[2].strip()
+                for line in cpuinfo.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            model,
+        )
     return {
         "processor": model or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -77,7 +84,9 @@ def write(name: str, result: Mapping[str, Any]) -> Path:
 
 def finish(name: str, result: Mapping[str, Any], *, quick: bool) -> None:
     """Print a result, and keep it unless sizes were tiny."""
-    print(json.dumps({k: v for k, v in result.items() if k not in ("machine", "versions")}, indent=1, ensure_ascii=False))
+    print(
+        json.dumps({k: v for k, v in result.items() if k not in ("machine", "versions")}, indent=1, ensure_ascii=False)
+    )
     if not quick:
         print(f"wrote benchmarks/results/{write(name, result).name}")
 
@@ -175,7 +184,9 @@ class Cost:
 
     seconds: float
     cpu: float  # s, of all its processes
-    peak_mb: float  # of all its processes together, pages that they share counted once (PSS); 0 where it was not asked for
+    peak_mb: (
+        float  # of all its processes together, pages that they share counted once (PSS); 0 where it was not asked for
+    )
     answer: dict[str, Any]  # the last reply it printed; {} when it printed none
 
 

@@ -177,7 +177,19 @@ def unpack_s3prl(work: Path) -> Path:
     """The files of s3prl's source distribution, fetched with pip once. Raises when the package index cannot be reached."""
     tree = work / f"s3prl-{S3PRL}"
     if not tree.exists():
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", f"s3prl=={S3PRL}", "-d", str(work)]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            f"s3prl=={S3PRL}",
+            "-d",
+            str(work),
+        ]
         subprocess.run(command, check=True)
         with tarfile.open(work / f"{tree.name}.tar.gz") as archive:
             archive.extractall(work, filter="data")
@@ -223,7 +235,9 @@ def s3prl(run: Run, batch: Batch, work: Path, *, bf16: bool) -> None:
     )
     model = expert.TransformerForMaskedAcousticModel(config, input_dim=80, output_dim=80).train()
     model.load_state_dict(_named_as_s3prl(source.state_dict()))
-    optimizer = optimizers.get_optimizer([model], 10_000, {"name": "AdamW_with_schedule", "lr": 1e-5, "warmup_proportion": 0.07})
+    optimizer = optimizers.get_optimizer(
+        [model], 10_000, {"name": "AdamW_with_schedule", "lr": 1e-5, "warmup_proportion": 0.07}
+    )
     positions = tables.fast_position_encoding(batch.x.shape[1], spec.dim)
     update = 0
 
@@ -309,7 +323,10 @@ def main() -> None:
         sizes[size] = {
             **found,
             "ratio": {name: seconds[name] / seconds["ours"] for name in names[1:]},
-            "cpu_ratio": {name: found[name]["cpu_seconds"]["median"] / found["ours"]["cpu_seconds"]["median"] for name in names[1:]},
+            "cpu_ratio": {
+                name: found[name]["cpu_seconds"]["median"] / found["ours"]["cpu_seconds"]["median"]
+                for name in names[1:]
+            },
             "losses": losses,
             "parameters": ready["parameters"],
             "gflop_per_update": ready["flops"] / 1e9,
@@ -332,10 +349,14 @@ def main() -> None:
         "notes": [
             "Losses of the first update, fp32 and without dropout, agree to 1e-4 on all sides before timing.",
             "GFLOP counts matrix products and attention only, as torch's FlopCounterMode does.",
-            *([] if args.without_s3prl else [
-                "s3prl runs in fp32, as it does on a CPU for its users; s3prl-bf16 is the same under autocast. Its data pipeline and its "
-                "torchaudio are not part of the step; the altered input and the mask are ours on all sides, computed inside the step."
-            ]),
+            *(
+                []
+                if args.without_s3prl
+                else [
+                    "s3prl runs in fp32, as it does on a CPU for its users; s3prl-bf16 is the same under autocast. Its data pipeline and its "
+                    "torchaudio are not part of the step; the altered input and the mask are ours on all sides, computed inside the step."
+                ]
+            ),
         ],
     }
     finish("tera_step", result, quick=args.quick)

@@ -214,7 +214,9 @@ class Laboratory:
 
         trained = self.folder_of(arm, seed) if arm.kind == "trained" else None
         if task.features == "finetune":
-            return finetune(run, trained.name if trained else None, table, **rows, home=self.home, tell=self.tell, seed=seed)
+            return finetune(
+                run, trained.name if trained else None, table, **rows, home=self.home, tell=self.tell, seed=seed
+            )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if arm.kind == "input":
             encoder: Any = InputEncoder(run.frontend.dim, run.frontend.frame_rate)

@@ -164,6 +164,8 @@ def list_() -> None:
         about = about_corpus(folder)
         rows = pq.read_metadata(folder / "table.parquet").num_rows
         what = about.get("about") or f"recordings in {about.get('root', folder)}"
+        if "rows_of" in about:  # a selection that a study or a protocol keeps
+            what = f"a selection of {about['rows_of']}"
         table.add_row(name, f"{rows:,}", f"{about['hours']:.2f}" if "hours" in about else "-", what)
     console.print(table)
     table = _table(

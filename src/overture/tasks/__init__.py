@@ -1,8 +1,8 @@
 """Downstream tasks: what each needs, how it splits, how it is scored. The protocol belongs to the task, not to who runs it.
 
 Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and
-caches its states, `probe` trains the heads, `ctc` holds the alphabet and the loss, `metrics` scores with intervals,
-`controls` holds what a result is judged against.
+caches its states, `align` finds the phones, `probe` trains the heads, `ctc` holds the alphabet and the loss, `metrics`
+scores with intervals, `controls` holds what a result is judged against.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Task:
     about: str
     target: str  # the column to be predicted
     columns: tuple[str, ...]  # what the corpus must have
-    features: Literal["pooled", "frames", "finetune"]  # which part of this room judges it
+    features: Literal["pooled", "frames", "aligned", "finetune"]  # which part of this room judges it
     metric: Literal["accuracy", "cer"]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
@@ -62,6 +62,16 @@ TASKS: dict[str, Task] = {
             features="frames",
             metric="cer",
             higher_is_better=False,
+            disjoint=("speaker", "text"),
+        ),
+        Task(
+            name="phone",
+            about="which phone of English each frame belongs to, after forced alignment: other voices and other sentences",
+            target="text",
+            columns=("text", "speaker"),
+            features="aligned",
+            metric="accuracy",
+            higher_is_better=True,
             disjoint=("speaker", "text"),
         ),
         Task(

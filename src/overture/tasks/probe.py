@@ -15,6 +15,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Self
 
@@ -29,12 +30,14 @@ from torch.nn.utils.rnn import pad_sequence
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.tasks import metrics
+from overture.tasks.align import PHONES
 from overture.tasks.ctc import Alphabet, Infeasible, ctc_losses, greedy_decode, infeasible, normalise
 from overture.tasks.features import Frames
 from overture.tasks.metrics import Counts, GroupRow, Interval
 
 CLASS_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 CTC_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+FRAME_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 GROUPS = ("gender", "speaker", "language")  # scored by group where the table has them
 
 
@@ -203,6 +206,7 @@ def _result(
     table: Table,
     test: np.ndarray,
     metric: str,
+    counts: Counts,
     references: list[str],
     hypotheses: list[str],
     swept: _Swept,
@@ -212,7 +216,6 @@ def _result(
     seed: int,
 ) -> ProbeResult:
     accuracy = metric == "accuracy"
-    counts = metrics.accuracy(references, hypotheses) if accuracy else metrics.cer(references, hypotheses)
     groups = {c: table.numpy(c)[test] for c in GROUPS if c in table.columns.column_names}
 
     def score(error: float) -> float:
@@ -319,8 +322,9 @@ def classify(
         swept = _sweep(start, train_epoch, score_dev, epochs=epochs, patience=patience, seed=seed)
     with torch.no_grad():
         found = swept.head.logits(prepared(test)[0])[0].argmax(-1).tolist()
-    references = _strings(table, target, test)
-    return _result(table, test, "accuracy", references, [classes[i] for i in found], swept, rates, [], began, seed)
+    references, hypotheses = _strings(table, target, test), [classes[i] for i in found]
+    counts = metrics.accuracy(references, hypotheses)
+    return _result(table, test, "accuracy", counts, references, hypotheses, swept, rates, [], began, seed)
 
 
 def _length_buckets(lengths: np.ndarray, size: int, generator: torch.Generator) -> list[np.ndarray]:
@@ -331,18 +335,23 @@ def _length_buckets(lengths: np.ndarray, size: int, generator: torch.Generator) 
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def _frame_scale(frames: Frames, train: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / deviation over all frames of the training rows, (L + 1, 1, D) each; two passes, so no squares of large means."""
+    total = int(frames.lengths[train].sum())
+    sums = sum(np.asarray(frames[row], np.float64).sum(0) for row in train)  # (L + 1, D)
+    mean, squares = sums / total, np.zeros_like(sums)
+    for row in train:
+        squares += np.square(frames[row] - mean).sum(0)
+    offset, inverse = (torch.from_numpy(a)[:, None] for a in _scale(mean, squares / total))
+    return offset, inverse
+
+
 class _Utterances:
     """Batches of standardised frames out of the packed cache."""
 
     def __init__(self, frames: Frames, train: np.ndarray, device: torch.device | str) -> None:
-        total = int(frames.lengths[train].sum())
-        sums = sum(np.asarray(frames[row], np.float64).sum(0) for row in train)
-        self.mean, squares = sums / total, np.zeros_like(sums)
-        for row in train:
-            squares += np.square(frames[row] - self.mean).sum(0)
-        mean, inverse = _scale(self.mean, squares / total)
         self.frames, self.device = frames, device
-        self.offset, self.inverse = (torch.from_numpy(a)[:, None] for a in (mean, inverse))  # (L + 1, 1, D)
+        self.offset, self.inverse = _frame_scale(frames, train)
 
     def logits(self, heads: _Heads, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Rows of the table -> logits (K * B, T, C), padding zero, and lengths (B,)."""
@@ -440,4 +449,106 @@ def transcribe(
             logits, lengths = utterances.logits(swept.head, rows)
             written |= {int(r): alphabet.decode(i) for r, i in zip(rows, greedy_decode(logits, lengths))}
     hypotheses = [written[int(r)] for r in test]
-    return _result(table, test, "cer", references, hypotheses, swept, rates, left_out, began, seed)
+    counts = metrics.cer(references, hypotheses)
+    return _result(table, test, "cer", counts, references, hypotheses, swept, rates, left_out, began, seed)
+
+
+def classify_frames(
+    frames: Frames,
+    table: Table,
+    *,
+    labels: Sequence[np.ndarray],
+    train: np.ndarray,
+    dev: np.ndarray,
+    test: np.ndarray,
+    classes: Sequence[str] = PHONES,
+    rates: Sequence[float] = FRAME_RATES,
+    epochs: int = 30,
+    patience: int = 4,
+    batch: int = 512,
+    epoch_frames: int = 32_768,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> ProbeResult:
+    """Which phone a frame belongs to: linear softmax on every frame; share of frames that are right.
+
+    `frames`: of `features.frames` for the rows of `table`; `labels[i]`: (T_i,) int64 positions in `classes` for row i, -1 for
+    frames without a label, which are neither trained on nor counted; `train`, `dev`, `test`: row numbers. Neighbouring
+    frames are much alike, so an epoch is a fresh draw of at most `epoch_frames` labelled training frames, and rate and
+    epoch are chosen on one fixed draw of as many development frames; all labelled test frames are scored. Counts are right
+    and labelled frames an utterance; `reference` and `hypothesis` are runs of labelled frames, as "SIL:12 HH:5". Classes
+    that no training frame has count as errors. Raises OvertureError for rows in two parts, a part without a labelled
+    frame, or fewer than two classes in training.
+    """
+    began = time.perf_counter()
+    _check_parts(train, dev, test, len(table))
+    if len(frames.lengths) != len(table) or len(labels) != len(table):
+        raise ValueError(f"features of {len(frames.lengths)} rows, labels of {len(labels)}, a table of {len(table)}")
+
+    def labelled(part: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the labelled frames of `rows`: (M,) places in the cache, (M,) classes, (M,) which of `rows`."""
+        for row in rows:
+            if len(labels[row]) != frames.lengths[row]:
+                raise ValueError(f"row {row}: {len(labels[row])} labels, {frames.lengths[row]} frames")
+        y = np.concatenate([labels[row] for row in rows])
+        places = np.concatenate([frames.starts[row] + np.arange(frames.lengths[row]) for row in rows])
+        owners = np.repeat(np.arange(len(rows)), frames.lengths[rows])
+        known = y >= 0
+        if not known.any():
+            raise OvertureError(f"the {part} part has no labelled frame. Choose another split or align more rows.")
+        if y.max() >= len(classes):
+            raise ValueError(f"label {y.max()} of {len(classes)} classes")
+        return places[known], y[known].astype(np.int64), owners[known]
+
+    train, dev = np.sort(train), np.sort(dev)  # the order of the rows decides nothing
+    places, y, _ = labelled("train", train)
+    if y.min() == y.max():
+        raise OvertureError(f"the training frames have one class only ({classes[y[0]]!r}): nothing to tell apart.")
+    dev_places, dev_y, _ = labelled("dev", dev)
+    drawn = np.random.default_rng(seed).permutation(len(dev_y))[:epoch_frames]
+    dev_places, dev_y = dev_places[drawn], dev_y[drawn]
+    offset, inverse = (t.to(device) for t in _frame_scale(frames, train))
+
+    def states(at: np.ndarray) -> Tensor:
+        """(M,) places -> (L + 1, M, D) standardised."""
+        x = torch.from_numpy(frames.packed[at]).to(device).transpose(0, 1).float()
+        return x.sub_(offset).mul_(inverse).contiguous()
+
+    def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+        """(K, M, C), (M,) -> (K, M)."""
+        return F.cross_entropy(logits.flatten(0, 1), y.repeat(len(logits)), reduction="none").view(len(logits), -1)
+
+    def train_epoch(heads: _Heads, generator: torch.Generator) -> Iterator[Tensor]:
+        order = torch.randperm(len(y), generator=generator)[:epoch_frames].numpy()
+        for first in range(0, len(order), batch):
+            at = order[first : first + batch]
+            yield cross_entropy(heads.logits(states(places[at])), torch.from_numpy(y[at]).to(device)).mean(1).sum()
+
+    def score_dev(heads: _Heads) -> tuple[np.ndarray, np.ndarray]:
+        wrong, loss = np.zeros(len(heads.rates)), np.zeros(len(heads.rates))
+        for first in range(0, len(dev_y), 4 * batch):
+            part = slice(first, first + 4 * batch)
+            logits, expected = heads.logits(states(dev_places[part])), torch.from_numpy(dev_y[part]).to(device)
+            wrong += (logits.argmax(-1) != expected).sum(1).cpu().numpy()
+            loss += cross_entropy(logits, expected).double().sum(1).cpu().numpy()
+        return wrong / len(dev_y), loss / len(dev_y)
+
+    test_places, test_y, owners = labelled("test", test)
+    with _one_thread():
+        start = _Heads(rates, frames.packed.shape[1], frames.packed.shape[2], len(classes), device)
+        swept = _sweep(start, train_epoch, score_dev, epochs=epochs, patience=patience, seed=seed)
+        with torch.no_grad():
+            parts = (test_places[i : i + 4 * batch] for i in range(0, len(test_places), 4 * batch))
+            found = np.concatenate([swept.head.logits(states(at))[0].argmax(-1).cpu().numpy() for at in parts])
+    right, total = (
+        np.bincount(owners, weights=w, minlength=len(test)).astype(np.int64) for w in (found == test_y, None)
+    )
+    ends = np.cumsum(total)[:-1]
+    references, hypotheses = ([_runs(p, classes) for p in np.split(ids, ends)] for ids in (test_y, found))
+    counts = Counts(right, total)
+    return _result(table, test, "accuracy", counts, references, hypotheses, swept, rates, [], began, seed)
+
+
+def _runs(ids: np.ndarray, classes: Sequence[str]) -> str:
+    """[30 30 15] -> 'SIL:2 HH:1'."""
+    return " ".join(f"{classes[k]}:{sum(1 for _ in group)}" for k, group in groupby(ids.tolist()))
