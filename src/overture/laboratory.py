@@ -29,6 +29,7 @@ from overture.study import Arm, Claim, Study, Trial
 from overture.tasks import Task, find_task
 
 if TYPE_CHECKING:
+    from overture.tasks.align import Alignment
     from overture.tasks.probe import ProbeResult
 
 Tell = Callable[[dict[str, Any]], None]
@@ -54,6 +55,7 @@ class Laboratory:
     def __init__(self, study: Study, home: Path, tell: Tell) -> None:
         self.study, self.home, self.tell = study, home, tell
         self.table = Table.open(study.corpus, study.where)
+        self.alignments: dict[str, dict[str, Alignment]] = {}  # by fingerprint of the table that was aligned
         self.labelled = [self._labelled(trial) for trial in study.trials]
         self.splits = [self._split(trial, table) for trial, table in zip(study.trials, self.labelled)]
         self.corpus = self._pretraining_corpus()
@@ -77,11 +79,24 @@ class Laboratory:
                     f"task {trial.task!r} needs at least two values of {task.target!r} with {trial.min_count} rows or more; corpus {self.study.corpus!r} has {len(kept)}"
                 )
             table = table.take(np.flatnonzero([str(v) in kept for v in values]))
+        if task.features == "aligned":
+            aligned = self._alignments(table)
+            table = table.take(np.flatnonzero([i in aligned for i in table.numpy("id")]))
+            self.alignments[table.fingerprint] = aligned
         if len(table) == 0:
             raise OvertureError(
                 f"no row of corpus {self.study.corpus!r} can be used for task {trial.task!r}: it needs {', '.join(task.columns)}"
             )
         return table
+
+    def _alignments(self, table: Table) -> "dict[str, Alignment]":
+        from overture.tasks import align
+
+        found = self.alignments.get(table.fingerprint)
+        if found is None:
+            self.tell({"kind": "stage", "text": f"aligning phones of {table.hours:.1f} h"})
+            found = self.alignments[table.fingerprint] = align.read(align.aligned(table, self.home / "judged"))
+        return found
 
     def _split(self, trial: Trial, table: Table) -> Split:
         """Train, dev and test rows as the task asks; what it asks for only where possible may be given up, and is then said."""
@@ -179,7 +194,8 @@ class Laboratory:
         ends = np.cumsum([len(train_rows), len(dev), len(test)])
         used = table.take(np.concatenate([train_rows, dev, test]))
         rows = dict(zip(("train", "dev", "test"), np.split(np.arange(ends[-1]), ends[:-1])))
-        result = self._result(folder / "features", arm, run, seed, trial.definition, used, rows)
+        aligned = self.alignments.get(table.fingerprint, {})
+        result = self._result(folder / "features", arm, run, seed, trial.definition, used, rows, aligned)
         result.write_predictions(folder / "predictions.parquet")
         record = {
             "metric": result.metric,
@@ -201,12 +217,20 @@ class Laboratory:
         shutil.rmtree(folder / "features", ignore_errors=True)  # large, and soon made again
 
     def _result(
-        self, cache: Path, arm: Arm, run: Run, seed: int, task: Task, table: Table, rows: dict[str, Any]
+        self,
+        cache: Path,
+        arm: Arm,
+        run: Run,
+        seed: int,
+        task: Task,
+        table: Table,
+        rows: dict[str, Any],
+        aligned: "dict[str, Alignment]",
     ) -> "ProbeResult":
         """The probe that `task` asks for, on `rows` (train, dev, test) of `table`."""
         import torch
 
-        from overture.tasks import features, probe
+        from overture.tasks import align, features, probe
         from overture.tasks.controls import InputEncoder
         from overture.tasks.finetune import finetune
         from overture.train.engine import Engine
@@ -235,6 +259,10 @@ class Laboratory:
                 states = features.frames(encoder, source, table, max_rate=50.0, **given)
         if task.features == "pooled":
             return probe.classify(pooled, table, target=task.target, **rows, seed=seed, device=device)
+        if task.features == "aligned":
+            ids = zip(table.numpy("id"), states.lengths)
+            labels = [align.frame_labels(aligned[i], int(n), states.frame_rate) for i, n in ids]
+            return probe.classify_frames(states, table, labels=labels, **rows, seed=seed, device=device)
         return probe.transcribe(states, table, target=task.target, **rows, seed=seed, device=device)
 
     def conduct(self, pairs: Pairs) -> dict[str, Any]:
@@ -286,7 +314,9 @@ class Laboratory:
             }
         return {
             "task": self.study.trials[number].task,
-            "metric": {"accuracy": "accuracy", "cer": "character error rate"}[task.metric],
+            "metric": "phone accuracy"
+            if task.features == "aligned"
+            else {"accuracy": "accuracy", "cer": "character error rate"}[task.metric],
             "higher_is_better": task.higher_is_better,
             "arms": arms,
             "comparisons": [compare_arms(b, scores[b], w, scores[w]) for b, w in pairs(task.name, arms)],

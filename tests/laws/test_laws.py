@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from overture.config import fingerprint, from_dict, override, to_dict
+from overture.config import fingerprint, flatten, from_dict, override, to_dict
 from overture.data.draws import Draws
 from overture.recipes import INDEX, get
 from overture.run import Run
@@ -126,7 +126,7 @@ def test_law_4_every_trainable_parameter_learns_and_every_frozen_one_stays(run: 
 def test_law_5_two_ranks_are_one(
     still: Run, recipe: str, engine: str, tmp_path: Path, torchrun: Callable[..., str]
 ) -> None:
-    settings = [f"{n}=0" for n in ("model.dropout",)] + ["loop.updates=4", "loop.log_every=1"]
+    settings = [f"{n}=0" for n in flatten(still) if n.endswith("dropout")] + ["loop.updates=4", "loop.log_every=1"]
     arguments = [f"{recipe}:tiny", *(x for s in settings for x in ("--set", s))]
     torchrun(2, *arguments, "--out", str(tmp_path / "two"), "--engine", engine)
     torchrun(1, *arguments, "--out", str(tmp_path / "one"))

@@ -1,0 +1,101 @@
+"""All benchmarks, or their table.
+
+python -m benchmarks          run all four, one after the other (12 minutes on two quiet cores)
+python -m benchmarks table    write the table in README.md from results/*.json
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ALL = ("list_time", "resume_time", "tera_step", "audio_to_batches")
+BEGIN, END = "<!-- made by `python -m benchmarks table` -->", "<!-- end -->"
+
+
+def row(name: str, result: dict[str, Any]) -> str:
+    ours, peer = (result[side]["seconds"]["median"] for side in ("ours", "peer"))
+    return (
+        f"| `{name}` | {result['work']} | {ours:.3g} s | {peer:.3g} s ({result['peer']['name']}) | "
+        f"{result['ratio']:.2f} | {result['runs']} | {result['date']} |"
+    )
+
+
+def more(name: str, result: dict[str, Any]) -> list[str]:
+    """What a benchmark found beside its main ratio."""
+    if name == "tera_step":
+        return [
+            f"- {size}: ours {at['ours']['seconds']['median']:.3g} s, {at['gflop_per_s']:.0f} GFLOP/s, {at['share_of_matrix_peak']:.0%} of the "
+            f"measured {at['precision']} matrix-product peak; faster than "
+            + ", ".join(f"{peer} {ratio:.2f} times" for peer, ratio in at["ratio"].items())
+            for size, at in result["sizes"].items()
+        ]
+    if name == "audio_to_batches":
+        sides = {"ours": result["ours"], "lhotse": result["peer"], "ours, log-mel": result["log_mel"]}
+        sides |= {
+            "ours, stored features": result["stored"]["ours"],
+            "lhotse, stored features": result["stored"]["peer"],
+        }
+        return [
+            f"- {side}: {at['hours_per_second']:.2f} hours of audio a second, padding {at['padding']:.1%}, {at['peak_memory_mb']} MB, "
+            f"{at['cpu_seconds']['median']:.3g} CPU seconds"
+            for side, at in sides.items()
+        ]
+    if name == "resume_time":
+        return [
+            f"- {side}: same rows {'yes' if at['same_rows'] else 'no'}, same arrays {'yes' if at['same_arrays'] else 'no'}"
+            for side, at in (("ours", result["ours"]), ("accelerate", result["peer"]))
+        ]
+    return []
+
+
+def table() -> None:
+    """Raises SystemExit when a result is missing or the README lost its marks."""
+    results = {name: HERE / "results" / f"{name}.json" for name in ALL}
+    if missing := [name for name, path in results.items() if not path.exists()]:
+        raise SystemExit(f"no result of {', '.join(missing)}: run python -m benchmarks first")
+    found = {name: json.loads(path.read_text(encoding="utf8")) for name, path in results.items()}
+    lines = [
+        "| benchmark | work | ours, median | peer, median | ratio | runs | date |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [row(name, result) for name, result in found.items()]
+    for name, result in found.items():
+        if extra := more(name, result):
+            lines += ["", f"`{name}`:", "", *extra]
+    machines = {
+        json.dumps({k: v for k, v in r["machine"].items() if k != "load_before"}, sort_keys=True)
+        for r in found.values()
+    }
+    for text in sorted(machines):
+        about = json.loads(text)
+        lines += ["", f"Measured on {about['cores']} cores of {about['processor']}, {about['memory_gb']} GB."]
+    readme = HERE / "README.md"
+    before, begin, rest = readme.read_text(encoding="utf8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"README.md has lost its marks {BEGIN} and {END}")
+    readme.write_text(before + "\n".join([begin, "", *lines, "", end]) + after, encoding="utf8")
+    print("\n".join(lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("run", "table"), default="run")
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"), help="folder for data that is made once")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; writes no result")
+    args = parser.parse_args()
+    if args.what == "run":
+        for name in ALL:
+            print(f"== {name}", flush=True)
+            options = ["--work", str(args.work), *(["--quick"] if args.quick else [])]
+            subprocess.run([sys.executable, str(HERE / f"{name}.py"), *options], check=True)
+    if not args.quick:
+        table()
+
+
+if __name__ == "__main__":
+    main()
