@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from common import cpu_seconds, finish, machine, parser, reply, run_process, summary, versions
 
 SIDES = ("ours", "lhotse", "ours-log-mel", "ours-stored", "lhotse-stored")
@@ -271,7 +272,7 @@ def main() -> None:
         return float(sides[theirs][key]["median"] / sides[mine][key]["median"])
 
     result = {
-        "work": f"{hours:g} h of mixed-length FLAC (1-20 s, {sides['ours']['rows']} files) -> padded batches of 80-channel fbank, at most {BATCH:g} s each",
+        "work": f"{hours:g} h of FLAC files of 1-20 s -> padded batches of 80-channel fbank, at most {BATCH:g} s each",
         "ours": sides["ours"],
         "peer": {
             "name": "lhotse: DynamicBucketingSampler, OnTheFlyFeatures(Fbank), DataLoader workers",
@@ -290,8 +291,8 @@ def main() -> None:
             "cpu_ratio": ratio("ours-stored", "lhotse-stored", "cpu_seconds"),
         },
         "notes": [
-            f"The two fbanks differ by at most {difference:.2g} in natural log above -15 (their floors differ), lhotse's set to Kaldi's edges for that check only.",
-            "Memory is of all processes of a side, shared pages counted once (PSS), imports included; CPU time is of all processes, imports not included.",
+            f"The two fbanks differ by at most {difference:.2g} in natural log above -15, lhotse's set to Kaldi's edges for that check.",
+            "Memory is of all processes of a side, shared pages counted once (PSS), with imports; CPU time is of all, without imports.",
             "Ours stores features as float16 in one mapped file, lhotse as float32 in a file each.",
             "log_mel adds scaling to a level and per-utterance normalisation, which lhotse's pipeline does not do.",
         ],

@@ -3,8 +3,9 @@
 COMMAND   python benchmarks/resume_time.py
 RUNTIME   3 minutes on two cores (the uninterrupted runs, done once a side to compare with, are most of it)
 
-A synthetic table of 1 M rows (1-20 s) in Parquet, and a source that gives a small array for each row, so that what is measured is finding the
-place, not reading audio. Utterances longer than 15 s are cropped at a drawn place, as in training. Each turn is a fresh process; imports are not counted.
+A synthetic table of 1 M rows (1-20 s) in Parquet, and a source that gives a small array for each row, so that what is measured is
+finding the place, not reading audio. Utterances longer than 15 s are cropped at a drawn place, as in training. Each turn is a fresh
+process; imports are not counted.
   ours        Training.prepare and Training.stream from a Position, as `overture run` resumes; and Table.fingerprint, by which it holds the
               table against the run's
   accelerate  a DataLoader (two workers, seedable sampler, shuffled batches of 12) under Accelerator.prepare, load_state, then
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from common import cpu_seconds, finish, machine, parser, reply, run_process, summary, versions
 
 ROUNDS = 5
@@ -100,10 +102,10 @@ def ours(home: Path, *, resume: bool) -> None:
     there = int(updates * DEPTH)
     engine, seen = Engine(0, 1, torch.device("cpu")), []
     stream = training.stream(there if resume else 0, Position(0, there if resume else 0), engine)
-    first = 0.0
+    first = cpu_first = 0.0
     for number, (_, batches) in enumerate(stream, start=there if resume else 0):
-        first = first or time.perf_counter() - begun
-        cpu_first = cpu_seconds() - cpu if not seen else cpu_first
+        if not first:
+            first, cpu_first = time.perf_counter() - begun, cpu_seconds() - cpu
         if number >= there:
             batch = batches[0][0]
             seen.append(marks(batch.rows, batch.x, batch.lengths))
@@ -217,8 +219,7 @@ def main() -> None:
         "machine": about,
         "versions": versions("accelerate", "pyarrow"),
         "notes": [
-            "Ours includes hashing the whole table (its fingerprint), sorting the epoch by length and dealing it into bounded batches; the peer shuffles "
-            "and takes batches of fixed size.",
+            "Ours includes hashing the whole table (its fingerprint) and dealing the epoch into batches of like length; the peer's have a fixed size.",
             "The peer's items are a map-style data set, for which skipping reads no item; with an iterable one it would read all that it skips.",
             "same_arrays asks for the crops too; the peer restores the main process's generators, but its workers draw from new ones.",
         ],

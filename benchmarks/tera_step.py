@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Side, alternate, cpu_seconds, finish, machine, parser, reply, take_turns, versions, wait_for_turn
 
+from common import Side, alternate, cpu_seconds, finish, machine, parser, reply, take_turns, versions, wait_for_turn
 from overture.data.batch import Batch
 from overture.data.draws import Draws
 from overture.recipes import tera
@@ -365,8 +365,8 @@ def main() -> None:
                 []
                 if args.without_s3prl
                 else [
-                    "s3prl runs in fp32, as it does on a CPU for its users; s3prl-bf16 is the same under autocast. Its data pipeline and its "
-                    "torchaudio are not part of the step; the altered input and the mask are ours on all sides, computed inside the step."
+                    "s3prl runs in fp32, as for its users on a CPU; s3prl-bf16 is the same under autocast.",
+                    "The altered input and the mask are ours on all sides, computed inside the step; s3prl's data pipeline is not part of it.",
                 ]
             ),
         ],

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +18,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from overture.config import fingerprint, to_dict
+from overture.data.features import LogMel
 from overture.data.source import Cached
 from overture.data.split import Split, split
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.run import Run
+from overture.run import Frontend, Run
 from overture.steps import Step
 from overture.study import Arm, Claim, Study, Trial
 from overture.tasks import Task, find_task
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from overture.tasks.probe import ProbeResult
 
 Tell = Callable[[dict[str, Any]], None]
-Pairs = Callable[
-    [str, dict[str, dict[str, Any]]], list[tuple[str, str]]
-]  # (task, arms with their means) -> (better, worse)
+Pairs = Callable[[str, dict[str, dict[str, Any]]], list[tuple[str, str]]]  # (task, its arms) -> (better, worse) of them
 PARTS = {"train": 0.7, "dev": 0.1, "test": 0.2}
 
 
@@ -59,7 +57,6 @@ class Laboratory:
         self.labelled = [self._labelled(trial) for trial in study.trials]
         self.splits = [self._split(trial, table) for trial, table in zip(study.trials, self.labelled)]
         self.corpus = self._pretraining_corpus()
-        self.seconds = 0.0
 
     def _labelled(self, trial: Trial) -> Table:
         task = trial.definition
@@ -76,7 +73,8 @@ class Laboratory:
             kept = set(names[counts >= trial.min_count])
             if len(kept) < 2:
                 raise OvertureError(
-                    f"task {trial.task!r} needs at least two values of {task.target!r} with {trial.min_count} rows or more; corpus {self.study.corpus!r} has {len(kept)}"
+                    f"task {trial.task!r} needs at least two values of {task.target!r} with {trial.min_count} rows or more; "
+                    f"corpus {self.study.corpus!r} has {len(kept)}"
                 )
             table = table.take(np.flatnonzero([str(v) in kept for v in values]))
         if task.features == "aligned":
@@ -156,6 +154,14 @@ class Laboratory:
         cost["parameters"] = json.loads((folder / "run.json").read_text(encoding="utf8"))["parameters"]
         return cost
 
+    def _frontend(self, arm: Arm, task: Task) -> Frontend:
+        """What turns recordings into an arm's input. A control on pooled features is not normalised by utterance: the mean
+        over an utterance of features with mean zero is zero, and the control would be a straw man."""
+        front = arm.run.frontend
+        if arm.kind == "input" and task.features == "pooled" and isinstance(front, LogMel):
+            return replace(front, normalise=False)
+        return front
+
     def judge(self, arm: Arm, seed: int, number: int) -> Score:
         """Probe one arm with one seed on trial `number`, unless that has been done."""
         trial, table, parts = self.study.trials[number], self.labelled[number], self.splits[number]
@@ -168,7 +174,7 @@ class Laboratory:
                 "labels": trial.label_minutes,
                 "rows": table.fingerprint,
                 "split": {part: table.numpy("id")[rows].tolist() for part, rows in parts.rows.items()},
-                "frontend": run.frontend,
+                "frontend": self._frontend(arm, trial.definition),
                 "encoder": encoder,
                 "seed": seed,
                 "format": 2,
@@ -250,7 +256,7 @@ class Laboratory:
             if trained is not None:
                 load_weights(checkpoints(trained)[-1], encoder)
             encoder = encoder.to(device)
-        source = Cached.open(table, run.frontend)  # the same for all arms and seeds
+        source = Cached.open(table, self._frontend(arm, task))  # once for all arms and seeds
         given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
         with torch.autocast(device.type, torch.bfloat16, enabled=Engine(0, 1, device).bf16(run.loop.precision)):
             if task.features == "pooled":
@@ -267,7 +273,6 @@ class Laboratory:
 
     def conduct(self, pairs: Pairs) -> dict[str, Any]:
         """Everything, and the tables of it: arms, comparisons, cost, data. `pairs` says which arms of a task to compare."""
-        begun = time.perf_counter()
         trials = range(len(self.study.trials))
         scores: list[dict[str, list[Score]]] = [{} for _ in trials]
         costs: dict[str, list[dict[str, Any]]] = {}
@@ -279,7 +284,6 @@ class Laboratory:
                     if arm.kind == "input" and self.study.trials[i].definition.features == "finetune":
                         continue  # a front end has no weights to tune
                     scores[i].setdefault(arm.name, []).append(self.judge(arm, seed, i))
-        self.seconds = time.perf_counter() - begun
         measured = [self._measure(i, scores[i], pairs) for i in trials]
         return {
             **measured[0],
@@ -314,9 +318,7 @@ class Laboratory:
             }
         return {
             "task": self.study.trials[number].task,
-            "metric": "phone accuracy"
-            if task.features == "aligned"
-            else {"accuracy": "accuracy", "cer": "character error rate"}[task.metric],
+            "metric": task.metric_name,
             "higher_is_better": task.higher_is_better,
             "arms": arms,
             "comparisons": [compare_arms(b, scores[b], w, scores[w]) for b, w in pairs(task.name, arms)],

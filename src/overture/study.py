@@ -28,7 +28,7 @@ class Trial:
     task: str
     where: str | None = None  # SQL: which rows take part
     label_minutes: float | None = None  # of training rows, drawn once for all arms; None: all
-    min_count: int = 20  # rows a class needs to take part
+    min_count: int = 10  # rows a class needs to take part
 
     @property
     def definition(self) -> Task:

@@ -149,7 +149,7 @@ def test_report_of_json_and_of_garbage(overture: Overture, elsewhere: Path) -> N
     good = overture("report", "tera.json")
     assert good.status == 0, good.err
     assert good.out.strip() == "tera.html" and "b beats a." in (elsewhere / "tera.html").read_text(encoding="utf8")
-    for content in ("no json", "{}", "[1]", '"text"', '{"recipe": "tera", "runs": [1]}'):
+    for content in ("no json", "{}", "[1]", '"text"', '{"recipe": "tera", "runs": ["a"]}'):
         (elsewhere / "garbage.json").write_text(content)
         bad = overture("report", "garbage.json")
         assert bad.status == 1 and bad.err.startswith("overture: ") and not (elsewhere / "garbage.html").exists()

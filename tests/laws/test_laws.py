@@ -191,7 +191,10 @@ def test_law_9_health_stops_a_run_that_explodes(run: Run, tmp_path: Path) -> Non
 
 
 def test_law_10_listing_loads_no_torch() -> None:
-    code = "import sys; from overture.cli import app; app(['list'], standalone_mode=False); print(sorted(set(sys.modules) & {'torch', 'transformers', 'numpy'}))"
+    code = (
+        "import sys; from overture.cli import app; app(['list'], standalone_mode=False)\n"
+        "print(sorted(set(sys.modules) & {'torch', 'transformers', 'numpy'}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("[]") and all(name in done.stdout for name in INDEX)

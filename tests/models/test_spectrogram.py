@@ -39,7 +39,7 @@ def test_positions_matter(model: SpectrogramModel) -> None:
     x[:] = x[:, :1]  # the same frame at every step: only its place can tell states apart
     with torch.no_grad():
         last = model(x).last_hidden_state
-    assert (last[0, 0] - last[0, 8]).abs().max() > 1e-2
+    assert (last[0, 0] - last[0, 8]).abs().max() > 1e-3
 
 
 def test_hidden_states_are_the_projection_and_each_layer(model: SpectrogramModel) -> None:
@@ -68,7 +68,7 @@ def test_the_mask_hides_what_follows_and_nothing_else(model: SpectrogramModel) -
         a, b = (model(v, attention_mask=mask).last_hidden_state for v in (x, other))
         torch.testing.assert_close(a[0, :12], b[0, :12], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(a[0, :12], model(x[:1, :12]).last_hidden_state[0], rtol=1e-4, atol=1e-5)
-        assert (model(x).last_hidden_state[0, :12] - model(other).last_hidden_state[0, :12]).abs().max() > 1e-2
+        assert (model(x).last_hidden_state[0, :12] - model(other).last_hidden_state[0, :12]).abs().max() > 1e-3
         torch.testing.assert_close(model(x).last_hidden_state, model(x, mask.fill_(1)).last_hidden_state)
         torch.testing.assert_close(model.states(x, torch.tensor([12, 20]))[0][-1][0, :12], a[0, :12])
 

@@ -1,6 +1,7 @@
 """overture.train.optim and the loop's players: the rate's shape, who owns a parameter, alternating optimizers."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def test_the_rate_warms_up_holds_and_decays_to_its_end() -> None:
     config = Optim(lr=1.0, warmup=0.1, hold=0.4, final=0.05)
     curve = [rate(config, u, 100) for u in range(100)]
     assert curve[:3] == pytest.approx([0.1, 0.2, 0.3]) and curve[9:50] == [1.0] * 41
-    assert all(a > b for a, b in zip(curve[49:], curve[50:])) and 0.05 < curve[-1] < 0.1
+    assert all(a > b for a, b in pairwise(curve[49:])) and 0.05 < curve[-1] < 0.1
     assert rate(Optim(lr=1.0, warmup=0.0, hold=1.0), 99, 100) == 1.0
     assert all(rate(Optim(lr=1.0), u, n) > 0 for n in (1, 2, 12, 100) for u in range(n))  # every update learns
 

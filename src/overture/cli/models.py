@@ -153,6 +153,8 @@ def report(
         result = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
         raise OvertureError(f"{path} is no run folder and no JSON ({error})") from error
+    if not isinstance(result, dict) or not isinstance(result.get("runs", {}), dict):
+        raise OvertureError(f"{path} is JSON, but not of a claim or comparison: 'check' and 'compare' write those")
     named = {arm: [runs / name for name in names] for arm, names in result.get("runs", {}).items()}
     found = {arm: [f for f in folders if f.is_dir()] for arm, folders in named.items()}
     typer.echo(write_comparison_report(result, found, out or path.with_suffix(".html")))

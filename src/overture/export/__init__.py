@@ -32,9 +32,13 @@ def read_run(folder: Path) -> tuple[Run, dict[str, Any]]:
     path = folder / "run.json"
     if not path.exists():
         raise OvertureError(f"{folder} is not a run: it has no run.json. 'overture run' makes one under runs/.")
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
-    run = from_dict(recipes.get(f"{about['recipe']}:{about['size']}"), about["config"], where=str(path))
-    if run.fingerprint != about["fingerprint"]:
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
+        name, config, mark = f"{about['recipe']}:{about['size']}", about["config"], about["fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OvertureError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    run = from_dict(recipes.get(name), config, where=str(path))
+    if run.fingerprint != mark:
         raise OvertureError(
             f"{path} was written by another version of the recipe ({about['versions']['overture']}): its meaning has changed"
         )
@@ -57,8 +61,8 @@ def export(folder: Path, out: Path) -> Path:
 
     Raises OvertureError when `out` holds something already, or when what `transformers` loads gives other outputs.
     """
-    if out.exists() and any(out.iterdir()):
-        raise OvertureError(f"{out} is not empty: name a new folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OvertureError(f"{out} is {'not empty' if out.is_dir() else 'a file'}: name a new folder")
     run, model = load_run(folder)
     about = json.loads((folder / "run.json").read_text(encoding="utf8"))
     out.mkdir(parents=True, exist_ok=True)

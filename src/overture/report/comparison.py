@@ -180,7 +180,7 @@ def _total(result: Mapping[str, Any]) -> str:
 def _groups(given: Mapping[str, Sequence[Mapping[str, Any]]], main: Measured) -> list[dict[str, Any]]:
     """Group-wise rows as one table a column: values down, arms across."""
     names = [arm.name for arm in main.arms if arm.name in given]
-    digits = max(main.decimals - 1, 1)
+    digits = main.decimals
     tables: dict[str, dict[str, dict[str, Any]]] = {}
     for name in names:
         for row in given[name]:

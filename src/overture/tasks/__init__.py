@@ -26,6 +26,12 @@ class Task:
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
     shared: tuple[str, ...] = ()  # columns whose values every part must have
 
+    @property
+    def metric_name(self) -> str:
+        """As tables and reports call it."""
+        written_out = {"accuracy": "accuracy", "cer": "character error rate"}[self.metric]
+        return f"{self.name} {written_out}" if self.features == "aligned" else written_out
+
 
 TASKS: dict[str, Task] = {
     task.name: task

@@ -1,0 +1,195 @@
+"""overture.tasks.finetune: a whole encoder with a CTC head on few utterances, from scratch and from a pre-trained run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from overture.data.table import Table
+from overture.errors import OvertureError
+from overture.recipes import get
+from overture.run import Data, Player, Plan, Run
+from overture.tasks.ctc import normalise
+from overture.tasks.finetune import Recogniser, RecogniserModel, Transcribe, finetune
+from overture.tasks.metrics import Counts
+from overture.train.engine import Engine
+from overture.train.loop import Trainer, train
+from overture.train.state import checkpoints
+from overture.train.track import read_metrics
+
+from ..laws.conftest import tensors
+
+WHERE = "language = 'en' and speaker in ('joe', 'bob', 'tam') and duration between 1 and 2"
+UPDATES = 12
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    """36 utterances; the first four say far more than their frames can hold."""
+    found = Table.open("embedded", WHERE).take(np.arange(36))
+    texts = [t + " and so on" * 60 if i < 4 else t for i, t in enumerate(found.numpy("text"))]
+    at = found.columns.column_names.index("text")
+    columns = found.columns.set_column(at, "text", pa.array(texts, pa.string()))
+    return Table(columns, name="spoken", root=found.root)
+
+
+@pytest.fixture(scope="module")
+def pretraining() -> Run:
+    run = get("tera:tiny")
+    return replace(run, data=replace(run.data, where=WHERE), loop=replace(run.loop, updates=2))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def start(pretraining: Run, home: Path) -> str:
+    """The name of a pre-trained run under `home`."""
+    with Engine.start() as engine:
+        train(pretraining, home / pretraining.folder_name, engine=engine)
+    return pretraining.folder_name
+
+
+def parts(train: slice = slice(0, 24)) -> dict[str, np.ndarray]:
+    rows = np.arange(36)
+    return {"train": rows[train], "dev": rows[24:30], "test": rows[30:]}
+
+
+@pytest.fixture(scope="module")
+def scratch(pretraining: Run, table: Table, home: Path) -> tuple[Any, list[dict[str, Any]]]:
+    """The result of a sweep from scratch, and what was told on the way."""
+    told: list[dict[str, Any]] = []
+    result = finetune(
+        pretraining, None, table, **parts(), home=home, tell=told.append, rates=(1e-3, 5e-3), updates=UPDATES
+    )
+    return result, told
+
+
+def test_the_loss_falls(scratch: tuple[Any, list[dict[str, Any]]], home: Path) -> None:
+    losses: dict[str, list[float]] = {}
+    for folder in home.glob("ctc-*"):
+        losses[folder.name] = [r["loss"] for r in read_metrics(folder) if r["kind"] == "update"]
+    assert len(losses) == 2
+    for curve in losses.values():
+        assert curve[-1] < 0.8 * curve[0], curve
+
+
+def test_the_result_is_complete(scratch: tuple[Any, list[dict[str, Any]]], table: Table, tmp_path: Path) -> None:
+    result, told = scratch
+    assert result.metric == "cer" and result.value == result.counts.value and isinstance(result.counts, Counts)
+    assert result.rate in (1e-3, 5e-3) and set(result.dev) == {1e-3, 5e-3}
+    assert result.dev[result.rate] == min(result.dev.values()) and result.seconds > 0
+    low, high = result.interval
+    assert low <= result.value <= high
+    ids, texts = table.numpy("id"), table.numpy("text")
+    assert result.predictions.column("id").to_pylist() == [str(i) for i in ids[30:]]  # each test row, once, in order
+    assert result.predictions.column("reference").to_pylist() == [normalise(t) for t in texts[30:]]
+    events, totals = (np.array(result.predictions.column(c)) for c in ("errors", "total"))
+    assert events.sum() / totals.sum() == pytest.approx(result.value)
+    assert {g.group for g in result.by_group if g.column == "speaker"} == set(table.numpy("speaker")[30:])
+    assert [t["text"] for t in told if t["kind"] == "stage"] == ["fine-tuning, rate 0.001", "fine-tuning, rate 0.005"]
+    result.write_predictions(tmp_path / "predictions.parquet")
+    assert pq.read_table(tmp_path / "predictions.parquet").equals(result.predictions)
+
+
+def test_rows_that_cannot_hold_their_text_are_listed_and_not_trained_on(
+    scratch: tuple[Any, list[dict[str, Any]]], table: Table, pretraining: Run
+) -> None:
+    result, _ = scratch
+    ids, durations = table.numpy("id"), table.numpy("duration")
+    assert [row.id for row in result.infeasible] == [str(i) for i in ids[:4]]
+    assert all(row.frames < row.needed for row in result.infeasible)
+    assert result.infeasible[0].frames == int(min(durations[0], pretraining.data.max_seconds) * 100)
+    (view,) = {n for n in _corpora() if n.startswith("spoken~")}
+    assert list(Table.open(view).numpy("id")) == list(ids[4:24])
+
+
+def _corpora() -> list[str]:
+    from overture.data.table import corpora_home
+
+    return [p.parent.name for p in corpora_home().glob("*/table.parquet")]
+
+
+def test_a_finished_sweep_is_not_trained_again(
+    scratch: tuple[Any, list[dict[str, Any]]], pretraining: Run, table: Table, home: Path
+) -> None:
+    first, _ = scratch
+    told: list[dict[str, Any]] = []
+    again = finetune(
+        pretraining, None, table, **parts(), home=home, tell=told.append, rates=(1e-3, 5e-3), updates=UPDATES
+    )
+    assert not [r for r in told if r["kind"] == "update"]
+    assert again.value == first.value and again.predictions.equals(first.predictions)
+
+
+def test_no_usable_row_is_said_before_training(pretraining: Run, table: Table, tmp_path: Path) -> None:
+    with pytest.raises(OvertureError, match="no training row has a transcript that its frames can hold"):
+        finetune(pretraining, None, table, **parts(slice(0, 4)), home=tmp_path, tell=print)
+    assert not list(tmp_path.iterdir())
+
+
+def recognising(pretraining: Run, start: str | None) -> Run:
+    characters = " '" + "abcdefghijklmnopqrstuvwxyz"
+    return Run(
+        recipe="ctc", size="finetune", data=Data(where=WHERE), frontend=pretraining.frontend,
+        model=Recogniser(encoder=pretraining.model, characters=characters),
+        players=(Player(objective=Transcribe(characters=characters)),), plan=Plan(update_seconds=10.0, micro_seconds=10.0),
+        loop=pretraining.loop, start=start,
+    )  # fmt: skip
+
+
+def test_the_encoder_starts_from_the_pretrained_weights(pretraining: Run, start: str, home: Path) -> None:
+    kept = tensors(home / start)
+    models: dict[str | None, RecogniserModel] = {}
+    for name in (None, start):
+        with Engine.start() as engine:
+            models[name] = Trainer(recognising(pretraining, name), engine, home).state.model
+    tuned, fresh = models[start].encoder.state_dict(), models[None].encoder.state_dict()
+    assert tuned.keys() == fresh.keys() and {f"model/{n}" for n in tuned} == {n for n in kept if n.startswith("model/")}
+    for name, value in tuned.items():
+        assert torch.equal(value, kept[f"model/{name}"]), name
+    assert any(not torch.equal(fresh[n], tuned[n]) for n in fresh if n.startswith("layers."))
+    assert torch.equal(models[None].head.output.weight, models[start].head.output.weight)  # the same luck for both
+
+
+def test_from_scratch_and_from_a_start_are_different_runs(
+    pretraining: Run, start: str, table: Table, home: Path
+) -> None:
+    given: dict[str, Any] = {**parts(), "home": home, "rates": (1e-3,), "updates": 1}
+    before = set(home.iterdir())
+    finetune(pretraining, start, table, **given, tell=lambda record: None)
+    (new,) = set(home.iterdir()) - before
+    finetune(pretraining, None, table, **given, tell=lambda record: None)
+    (other,) = set(home.iterdir()) - before - {new}
+    a, b = (tensors(f) for f in (new, other))
+    name = "model/encoder.layers.0.intermediate.dense.weight"
+    trained = tensors(home / start)["model/layers.0.intermediate.dense.weight"]
+    assert (a[name] - trained).abs().max() < 5e-3 < (b[name] - trained).abs().max()  # one update moves it by a rate or so
+    # the head of pre-training is not used, so it stays as it was loaded
+    assert torch.equal(a["model/encoder.head.0.weight"], tensors(home / start)["model/head.0.weight"])
+
+
+def test_a_missing_start_is_said(pretraining: Run, table: Table, home: Path, start: str) -> None:
+    with pytest.raises(OvertureError, match=r"start='tera-ffffff': no run with a checkpoint of that name"):
+        finetune(pretraining, "tera-ffffff", table, **parts(), home=home, tell=lambda record: None)
+    wider = replace(pretraining, model=replace(pretraining.model, layers=3))
+    with pytest.raises(OvertureError, match="it is of another model"):
+        finetune(wider, start, table, **parts(), home=home, tell=lambda record: None)
+    assert len(checkpoints(home / start)) >= 1
+
+
+def wide(pretraining: Run) -> Callable[[int], Run]:
+    return lambda dim: replace(pretraining, model=replace(pretraining.model, dim=dim))
+
+
+def test_a_start_of_another_width_is_said(pretraining: Run, table: Table, home: Path, start: str) -> None:
+    with pytest.raises(OvertureError):
+        finetune(wide(pretraining)(48), start, table, **parts(), home=home, tell=lambda record: None)
