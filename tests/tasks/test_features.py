@@ -125,7 +125,7 @@ def test_nothing_is_left_of_a_failed_run(corpus, tmp_path):
 
     for run in (pooled, frames):
         with pytest.raises(OvertureError, match="row 'u3': the encoder's states are not finite"):
-            run(Broken(), Windows(), corpus, cache=tmp_path / "cache", fingerprint="f", batch_seconds=1.0)
+            run(Broken(), Live(corpus, Windows()), corpus, cache=tmp_path / "cache", fingerprint="f", batch_seconds=1.0)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
