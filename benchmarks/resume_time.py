@@ -219,7 +219,7 @@ def main() -> None:
         "machine": about,
         "versions": versions("accelerate", "pyarrow"),
         "notes": [
-            "Ours includes hashing the whole table (its fingerprint) and dealing the epoch into batches of like length; the peer's have a fixed size.",
+            "Ours includes hashing the whole table (its fingerprint) and dealing the epoch by length; the peer's batches have a fixed size.",
             "The peer's items are a map-style data set, for which skipping reads no item; with an iterable one it would read all that it skips.",
             "same_arrays asks for the crops too; the peer restores the main process's generators, but its workers draw from new ones.",
         ],

@@ -132,7 +132,7 @@ def matrix_product(run: Run) -> None:
             reply(flops=matrix_peak(engine, bf16))
 
 
-def transformers_trainer(run: Run, batch: Batch) -> None:
+def transformers_trainer(run: Run, batch: Batch, work: Path) -> None:
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -162,7 +162,7 @@ def transformers_trainer(run: Run, batch: Batch) -> None:
     optim, model = run.players[0].optim, build(run)
     reply(loss=first_loss(model, partial(objective_loss, batch, run, 0)))
     arguments = TrainingArguments(
-        output_dir="unused",
+        output_dir=str(work / "transformers-trainer"),
         use_cpu=True,
         bf16=torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),  # as ours decides
         per_device_train_batch_size=1,
@@ -306,7 +306,7 @@ def main() -> None:
         {
             "matrix-product": lambda: matrix_product(run),
             "ours": lambda: ours(run, batch),
-            "transformers": lambda: transformers_trainer(run, batch),
+            "transformers": lambda: transformers_trainer(run, batch, args.work),
             "s3prl": lambda: s3prl(run, batch, args.work, bf16=False),
             "s3prl-bf16": lambda: s3prl(run, batch, args.work, bf16=True),
         }[args.side]()

@@ -21,8 +21,10 @@ def to_dict(config: Any) -> Any:
     """Nested dictionaries and lists of plain values, ready for JSON."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, tuple):
+    if isinstance(config, tuple | list):
         return [to_dict(v) for v in config]
+    if isinstance(config, Mapping):
+        return {k: to_dict(v) for k, v in config.items()}
     return config
 
 

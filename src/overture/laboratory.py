@@ -146,10 +146,12 @@ class Laboratory:
                 outcome = train(run, folder, engine=engine, on_record=self.tell)
             if not outcome.finished:
                 raise KeyboardInterrupt
-            done.write_text(
+            part = done.with_suffix(".part")
+            part.write_text(
                 json.dumps({k: v for k, v in to_dict(outcome).items() if k not in ("folder", "finished")}),
                 encoding="utf8",
             )
+            part.replace(done)
         cost: dict[str, Any] = json.loads(done.read_text(encoding="utf8"))
         cost["parameters"] = json.loads((folder / "run.json").read_text(encoding="utf8"))["parameters"]
         return cost
@@ -166,7 +168,10 @@ class Laboratory:
         """Probe one arm with one seed on trial `number`, unless that has been done."""
         trial, table, parts = self.study.trials[number], self.labelled[number], self.splits[number]
         run = self.run_of(arm, seed)
-        encoder = {"trained": run.fingerprint, "untrained": [to_dict(run.model), seed], "input": None}[arm.kind]
+        if arm.kind == "trained" or trial.definition.features == "finetune":
+            encoder: Any = [arm.kind, run.fingerprint]
+        else:
+            encoder = [arm.kind, run.loop.precision, run.model if arm.kind == "untrained" else None]
         step = Step(
             "judge",
             {
@@ -177,7 +182,7 @@ class Laboratory:
                 "frontend": self._frontend(arm, trial.definition),
                 "encoder": encoder,
                 "seed": seed,
-                "format": 2,
+                "format": 3,
             },
             lambda folder: self._probe(folder, arm, run, seed, number),
         )
@@ -314,7 +319,7 @@ class Laboratory:
             arms[name] = {
                 "seeds": values,
                 "mean": float(np.mean(values)),
-                "ci95": seeds_interval(values) or _within(scores[name][0]),
+                "ci95": _bounded(seeds_interval(values) or _within(scores[name][0]), task.metric),
             }
         return {
             "task": self.study.trials[number].task,
@@ -334,7 +339,7 @@ class Laboratory:
             else []
         )
         return {
-            "corpus": self.study.corpus,
+            "corpus": self.table.name,
             "where": self.study.where,
             "rows": len(self.table),
             "hours": self.table.hours,
@@ -372,7 +377,7 @@ def compare_arms(better: str, of_better: Sequence[Score], worse: str, of_worse: 
     over_utterances = paired_bootstrap(pooled[0], pooled[1])
     over_seeds = seeds_interval(differences.tolist())
     p = over_utterances.p
-    if over_seeds is not None and differences.std(ddof=1) > 0:
+    if over_seeds is not None and differences.std(ddof=1) > 1e-12:  # equal but for rounding is no spread to test by
         p = max(p, float(stats.ttest_1samp(differences, 0.0).pvalue))
     intervals = [i for i in (over_seeds, over_utterances.interval) if i is not None]
     return {
@@ -431,6 +436,14 @@ def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, A
         "best_is_real": verdict(result["comparisons"], result["higher_is_better"]) == "holds",
         **result,
     }
+
+
+def _bounded(interval: Sequence[float] | None, metric: str) -> list[float] | None:
+    """An interval within what the metric can be; a t interval over few seeds knows no bounds."""
+    if interval is None:
+        return None
+    most = 1.0 if metric == "accuracy" else float("inf")
+    return [min(max(end, 0.0), most) for end in interval]
 
 
 def _within(score: Score) -> list[float] | None:

@@ -26,9 +26,7 @@ class Step:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(
-            [self.name, {k: to_dict(v) for k, v in self.made_of.items()}, [i.fingerprint for i in self.inputs]]
-        )
+        return fingerprint([self.name, self.made_of, [i.fingerprint for i in self.inputs]])
 
     def perform(self, home: Path) -> Path:
         """The folder of the artifact under `home`, made now if it is not there."""
@@ -42,7 +40,7 @@ class Step:
             record = {
                 "name": self.name,
                 "fingerprint": self.fingerprint,
-                "made_of": {k: to_dict(v) for k, v in self.made_of.items()},
+                "made_of": to_dict(self.made_of),
                 "inputs": [f"{i.name}-{i.fingerprint}" for i in self.inputs],
                 "seconds": time.perf_counter() - begun,
             }

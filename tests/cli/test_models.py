@@ -83,7 +83,7 @@ def test_show_takes_changes(overture: Overture) -> None:
         (["run", "tera:tiny", "--set", "loop.updates=many"], "--set loop.updates: 'many' is not a whole number"),
         (["run", "tera:tiny", "--set", "loop.updates"], "--set loop.updates: write FIELD=VALUE"),
         (["run", "tera:tiny", "--set", "loop.precision=fp16"], "'fp16' is not one of auto, bf16, fp32"),
-        (["run", "tera:tiny", "--data", "embeded"], "no corpus 'embeded'. Did you mean 'embedded'?"),
+        (["run", "tera:tiny", "--data", "embeded"], "no corpus 'embeded'. Did you mean 'embedded'"),
         (["run", "tera:tiny", "--where", "durations > 1"], "in --where 'durations > 1': Binder Error"),
         (["run", "tera:tiny", "--engine", "fdsp"], "no engine 'fdsp'. Did you mean 'fsdp'"),
         (["run", "tera:tiny", "--track", "tensorbord"], "no tracker 'tensorbord'. Did you mean 'tensorboard'?"),

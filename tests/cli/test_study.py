@@ -40,7 +40,9 @@ def test_budgets(text: str, value: tuple[float, str]) -> None:
     assert parse_budget(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "10", "m", "0m", "0.0h", "-5m", "5 m", "10min", "5h-", "1e15", "e5flop", "5m5s", "nanm"])
+@pytest.mark.parametrize(
+    "text", ["", "10", "m", "0m", "0.0h", "-5m", "5 m", "10min", "5h-", "1e15", "e5flop", "5m5s", "nanm"]
+)
 def test_what_is_no_budget_is_said(text: str) -> None:
     with pytest.raises(OvertureError, match="is not understood: write 90s, 30m, 2h, 5h-audio or 1e15flop"):
         parse_budget(text)
@@ -71,19 +73,17 @@ def test_a_budget_is_so_many_updates_measured_once(tmp_path: Path, monkeypatch: 
         (["compare", "tera:tiny", "--budget", "10"], "a budget of '10' is not understood"),
         (["compare", "tera:tiny", "--labels", "5h-audio"], "--labels 5h-audio: say how long, as in 15m"),
         (["compare", "tera:tiny", "--labels", "many"], "a budget of 'many' is not understood"),
-        (["compare", "tera:tiny", "--data", "embeded"], "no corpus 'embeded'. Did you mean 'embedded'?"),
-        (["compare", "tera:tiny", "--task", "speaker", "--where", FEW, "--budget", "1e9flop"], "'speaker-id'"),
+        (["compare", "tera:tiny", "--data", "embeded"], "no corpus 'embeded'. Did you mean 'embedded'"),
+        (["compare", "tera:tiny", "--task", "speaker"], "no task 'speaker'. Did you mean 'speaker-id'?"),
         (["check", "terra"], "no recipe 'terra'. Did you mean 'tera'?"),
         (["check", "tera:tiny"], "no recipe 'tera:tiny'. Did you mean 'tera'?"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_message(
-    overture: Overture, elsewhere: Path, words: list[str], said: str
-) -> None:
+def test_what_is_wrong_is_said_in_one_message(overture: Overture, elsewhere: Path, words: list[str], said: str) -> None:
     answer = overture(*words)
     assert answer.status == 1 and said in answer.err and answer.err.startswith("overture: ")
     assert "Traceback" not in answer.err + answer.out
-    assert not list(elsewhere.rglob("run.json"))
+    assert not list(elsewhere.rglob("*.json"))  # nothing was measured or begun
 
 
 def test_compare_and_again(overture: Overture, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def test_what_comes_back_can_be_trained_on(exported: Path) -> None:
         loss.backward()
         assert all(p.grad is not None and p.grad.any() for n, p in model.named_parameters() if n.startswith("head."))
         optimizer.step()
-    assert float(loss) < float(before) - 0.005
+    assert loss.item() < before.item() - 0.005
 
 
 @pytest.mark.parametrize("spoil", ["one value", "not a number", "front end", "other sizes"])
@@ -100,7 +100,7 @@ def test_a_folder_that_gives_other_outputs_is_refused(
         path = out / "config.json"
         path.write_text(path.read_text().replace('"layer_norm_eps": 1e-12', '"layer_norm_eps": 0.1'))
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(OvertureError, match="not exported: the (model loaded|feature extractor)"):
+    with pytest.raises(OvertureError, match=r"not exported: the (model loaded|feature extractor)"):
         check(run, model, out)
 
 
@@ -169,7 +169,7 @@ def test_read_run_refuses_what_it_would_misread(copy: Path, tmp_path: Path) -> N
     deep["players"][0]["optim"]["lrr"] = 1.0
     refused(r"players\.0\.optim: no field 'lrr'", config=deep)
     refused("no recipe 'tear'. Did you mean 'tera'", recipe="tear")
-    with pytest.raises(OvertureError, match="is not a run: it has no run.json"):
+    with pytest.raises(OvertureError, match=r"is not a run: it has no run\.json"):
         read_run(tmp_path)
 
 

@@ -157,7 +157,9 @@ def list_() -> None:
 
     console = Console()
     here = {"embedded": find_corpus("embedded")} | {
-        p.parent.name: p.parent for p in sorted(corpora_home().glob("[!.]*/table.parquet"))
+        p.parent.name: p.parent
+        for p in sorted(corpora_home().glob("[!.]*/table.parquet"))
+        if "~" not in p.parent.name  # the pre-training rows of a study
     }
     table = _table("corpus", "utterances", "hours", "about", title="Here", right=("utterances", "hours"))
     for name, folder in here.items():

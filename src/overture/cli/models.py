@@ -1,6 +1,9 @@
 """The verbs about one recipe or run: list, show, run, export, report, bench."""
 
 import json
+import re
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -25,18 +28,23 @@ def parse_set(pairs: list[str] | None) -> dict[str, str]:
 
 def list_(search: Annotated[str | None, typer.Option(help="Words: what you look for, or have.")] = None) -> None:
     """List the recipes, or those that fit a search, best first."""
-    words = [w.lower() for w in (search or "").split()]
+    words = re.findall(r"\w{3,}", (search or "").lower())
     scored = []
     for name, entry in INDEX.items():
-        text = f"{name} {entry.title} {entry.good_for} {entry.paper}".lower()
-        score = sum(w in text for w in words) + sum(w in name for w in words)
-        if score or not words:
+        text = f" {name} {entry.title} {entry.good_for} {entry.paper}".lower()
+        score = sum(bool(re.search(rf"\b{re.escape(w)}", text)) for w in words) + sum(w in name for w in words)
+        if score or not search:
             scored.append((-score, name, entry))
     if not scored:
-        raise OvertureError(f"no recipe fits {search!r}. {near(words[-1], INDEX)}")
+        raise OvertureError(
+            f"no recipe fits {search!r}; there are: " + ", ".join(f"{n} ({e.title})" for n, e in INDEX.items())
+        )
+    width = min(shutil.get_terminal_size().columns, 110)
     for _, name, entry in sorted(scored, key=lambda s: s[:2]):
-        typer.echo(f"{name:16} {entry.title} ({entry.paper})")
-        typer.echo(f"{'':16} good for: {entry.good_for}")
+        typer.echo(f"{name:14} {entry.title} ({entry.paper})")
+        typer.echo(
+            textwrap.fill(f"good for: {entry.good_for}", width, initial_indent=" " * 15, subsequent_indent=" " * 15)
+        )
 
 
 def show(
@@ -53,6 +61,9 @@ def show(
 
     run = override(recipes.get(recipe), parse_set(set_))
     typer.echo(inspect.cleandoc(recipes.load(run.recipe).__doc__ or ""))
+    typer.echo(
+        f"\nsizes: {', '.join(recipes.SIZES)}   claim: overture check {run.recipe}   train: overture run {recipe} --data CORPUS"
+    )
     with torch.device("meta"):
         parameters = sum(p.numel() for p in run.model.build(run.frontend).parameters())
     typer.echo(f"\n{run.recipe}:{run.size}  {parameters / 1e6:.1f} M parameters  fingerprint {run.fingerprint}\n")
@@ -130,7 +141,10 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path, typer.Argument(help="A new folder.")],
 ) -> None:
-    """Write a run as a folder that transformers opens; refuses when its outputs would differ."""
+    """Write a run as a folder that transformers opens.
+
+    Refuses when its outputs would differ.
+    """
     from overture.export import export as write
 
     typer.echo(f"exported to {write(run, out)}: transformers gives the same outputs")
@@ -166,7 +180,10 @@ def bench(
     updates: Annotated[int, typer.Option(help="To time, after one to warm up.")] = 10,
     set_: Set = None,
 ) -> None:
-    """Time updates of a recipe on this machine: audio and targets a second, FLOPs, padding, share of the matrix-product peak."""
+    """Time updates of a recipe on this machine.
+
+    Audio and targets a second, FLOPs, padding, share of the matrix-product peak.
+    """
     from dataclasses import replace
 
     from overture import recipes

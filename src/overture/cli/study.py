@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from overture.config import fingerprint
 from overture.errors import OvertureError, near
+from overture.tasks import TASKS
 
 if TYPE_CHECKING:
     from overture.run import Run
 
+FEWEST = 10  # updates of a run in a comparison
 BUDGET = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(s|m|h|h-audio|flop)")
 
 
@@ -21,7 +24,10 @@ def check(
     out: Annotated[Path, typer.Option(help="Folder of the result's JSON and page.")] = Path("results"),
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
 ) -> None:
-    """Run a recipe's claim: all arms and seeds, intervals, a computed verdict. Killed, the same command goes on."""
+    """Run a recipe's claim, the paper's comparison in small.
+
+    All arms and seeds, intervals, a computed verdict. Killed, the same command goes on.
+    """
     from rich.console import Console
 
     from overture import recipes
@@ -49,7 +55,7 @@ def compare(
     data: Annotated[str, typer.Option(help="Corpus: a name or a folder.")] = "embedded",
     where: Annotated[str | None, typer.Option(help="SQL: which rows.")] = None,
     task: Annotated[
-        list[str] | None, typer.Option(help="asr, keyword, speaker-id; the first decides. Default: speaker-id.")
+        list[str] | None, typer.Option(help=f"{', '.join(TASKS)}; the first decides. Default: speaker-id.")
     ] = None,
     budget: Annotated[
         str, typer.Option(help="A run's share: 90s, 30m, 2h of training, 5h-audio, or 1e15flop.")
@@ -60,9 +66,9 @@ def compare(
     ] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
 ) -> None:
-    """Give recipes the same budget on your corpus and task: which is best, and is the difference real?
+    """Same budget, your corpus and task: which recipe is best?
 
-    Two controls stand beside them: the front end alone (log-mel), and each network untrained.
+    And is the difference real? Two controls stand beside them: the front end alone (log-mel), and each network untrained.
     """
     from dataclasses import replace
 
@@ -73,6 +79,7 @@ def compare(
     from overture.laboratory import compare as conduct
     from overture.report import comparison_table, write_comparison_report
     from overture.study import Arm, Study, Trial
+    from overture.tasks import find_task
 
     amount, unit = parse_budget(budget)
     minutes = None
@@ -81,6 +88,8 @@ def compare(
         if label_unit != "s":
             raise OvertureError(f"--labels {labels}: say how long, as in 15m")
         minutes = value / 60
+    for named in task or []:
+        find_task(named)  # a slip is said before anything is measured
     console = Console()
     arms: list[Arm] = []
     with Live(console) as live:
@@ -88,7 +97,10 @@ def compare(
             run = recipes.get(name)
             run = replace(run, data=replace(run.data, corpus=data, where=where))
             live.record({"kind": "stage", "text": f"{name}: how many updates are {budget}?"})
-            run = replace(run, loop=replace(run.loop, updates=updates_for(run, amount, unit, runs)))
+            updates = updates_for(run, amount, unit, runs)
+            if updates < FEWEST:
+                live.record({"kind": "note", "text": f"{budget} pays for {updates} updates; {FEWEST} are made"})
+            run = replace(run, loop=replace(run.loop, updates=max(FEWEST, updates)))
             if not any(a.kind == "input" and a.run.frontend == run.frontend for a in arms):
                 title = "log-mel" if type(run.frontend).__name__ == "LogMel" else type(run.frontend).__name__
                 arms.append(Arm(name=title, run=run, kind="input"))
@@ -102,7 +114,8 @@ def compare(
         )
         result = conduct(study, runs, live.record, budget=budget)
     folders = {arm: [runs / name for name in found] for arm, found in result["runs"].items()}
-    stem = f"compare-{'-'.join(dict.fromkeys(n.replace(':', '-') for n in names))}-{result['data']['fingerprint'][:6]}"
+    recipe_names = "-".join(dict.fromkeys(n.replace(":", "-") for n in names))
+    stem = f"compare-{recipe_names}-{fingerprint([study, budget])[:6]}"
     path = runs / f"{stem}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
     console.print(comparison_table(result))
@@ -138,4 +151,4 @@ def updates_for(run: "Run", amount: float, unit: str, home: Path) -> int:
         "h-audio": speed["audio seconds per update"] / 3600,
         "flop": speed["GFLOP per update"] * 1e9,
     }[unit]
-    return max(10, math.floor(amount / float(cost)))
+    return math.floor(amount / float(cost))

@@ -63,6 +63,14 @@ def _reader(
     if transcripts is None and path.is_dir():
         transcripts = next((path / n for n in manifest.NAMES if (path / n).is_file()), None)
     cuts = None if transcripts else _cuts(path)
+    if transcripts is None and cuts is None and path.is_dir():
+        tables = sorted(p for p in path.iterdir() if p.suffix.lower() in (".tsv", ".csv", ".jsonl"))
+        layout = (path / "clips").is_dir() or (path / "wav.scp").is_file() or _holds_parquet(path)
+        if len(tables) == 1 and not layout:
+            transcripts = tables[0]
+        elif len(tables) > 1 and not layout:
+            names = ", ".join(p.name for p in tables)
+            raise OvertureError(f"{path} holds several tables ({names}): say with --transcripts which one is meant.")
     if (
         transcripts is None
         and cuts is None

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from overture.config import fingerprint, to_dict
 from overture.data import audio
@@ -124,7 +125,8 @@ class Cached:
 
 def in_order(function: Callable[[A], B], items: Iterable[A], *, ahead: int) -> Iterator[B]:
     """`map(function, items)` with `ahead` calls running or waiting in threads; results come in the order of the items."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    # The threads of BLAS would fight ours over the cores: three times the CPU time on two of them.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(THREADS) as pool:
         waiting: deque[Future[B]] = deque()
         try:
             for item in items:

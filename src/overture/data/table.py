@@ -63,7 +63,10 @@ def find_corpus(name: str) -> Path:
     folder = corpora_home() / name
     if (folder / "table.parquet").exists():
         return folder
-    known = ["embedded", *(p.parent.name for p in corpora_home().glob("*/table.parquet"))]
+    known = [
+        "embedded",
+        *(p.parent.name for p in corpora_home().glob("[!.]*/table.parquet") if "~" not in p.parent.name),
+    ]
     raise OvertureError(
         f"no corpus {name!r}. {near(name, known)} 'overture data get' installs one, 'overture data add' makes one of your recordings."
     )
@@ -97,7 +100,7 @@ class Table:
         folder = find_corpus(name)
         path = folder / "table.parquet"
         try:
-            columns = pq.read_table(path, memory_map=True)
+            columns = pq.ParquetFile(path, memory_map=True).read()  # read_table would load pyarrow's dataset machinery
         except (pa.ArrowInvalid, OSError) as error:
             raise OvertureError(f"{path} is not a readable Parquet file ({error}). Import the corpus again.") from error
         missing = [c for c in ("id", "audio", "duration") if c not in columns.column_names]

@@ -35,6 +35,6 @@ class SpectrogramTransformer:
             attention_probs_dropout_prob=self.attention_dropout,
             layer_norm_eps=1e-12,
             vocab_size=1,
-            attn_implementation="sdpa",
+            attn_implementation="spectrogram",
         )
         return SpectrogramModel(config)

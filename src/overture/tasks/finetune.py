@@ -122,6 +122,14 @@ def finetune(
         [i for i in train if str(ids[i]) not in unusable and durations[i] <= pretraining.data.max_seconds],
         dtype=np.int64,
     )
+    if dropped := len(train) - len(kept):
+        tell(
+            {
+                "kind": "note",
+                "text": f"{dropped} of {len(train)} training rows are left out: over {pretraining.data.max_seconds:g} s, or "
+                "with more characters than frames",
+            }
+        )
     if len(kept) == 0:
         raise OvertureError("no training row has a transcript that its frames can hold")
     rows = table.take(kept)

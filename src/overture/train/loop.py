@@ -61,6 +61,11 @@ class Training:
         """
         whole = Table.open(run.data.corpus, run.data.where)
         table = whole.take(np.flatnonzero(whole.numpy("duration") >= run.data.min_seconds))
+        if len(table) == 0:
+            raise OvertureError(
+                f"no row of corpus {run.data.corpus!r} is left to train on: --where {run.data.where!r} and data.min_seconds="
+                f"{run.data.min_seconds:g} leave none of {len(Table.open(run.data.corpus))}"
+            )
         told = None if progress is None else (lambda share: progress("features", share))
         source: Source = Cached.open(table, run.frontend, told) if run.data.cache else Live(table, run.frontend)
         plan = BatchPlan(

@@ -150,7 +150,10 @@ def load_weights(path: Path, model: nn.Module) -> None:
         raise OvertureError(f"{path} has no weights for {', '.join(missing[:5])}: it is of another model")
     with _quiet():
         weights = {s: model.state_dict()[n] for n, s in source.items()}
-        dcp.load(weights, storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=True)
+        try:
+            dcp.load(weights, storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=True)
+        except (ValueError, dcp.CheckpointException) as error:
+            raise OvertureError(f"{path} has weights of other sizes: it is of another model") from error
 
 
 @contextmanager

@@ -1,0 +1,308 @@
+"""The laboratory: fair splits, honest verdicts, studies that go on where they were."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from overture.data.split import normal
+from overture.data.table import Table
+from overture.errors import OvertureError
+from overture.laboratory import Laboratory, Score, check, compare, compare_arms, verdict
+from overture.recipes import get
+from overture.run import Run
+from overture.study import Arm, Claim, Study, Trial
+from overture.train.loop import train
+
+SPEAKERS = "speaker in ('joe', 'bob', 'tam') and duration between 0.6 and 2"
+ENGLISH = "language = 'en' and duration between 0.6 and 4"
+
+
+def small(updates: int = 2) -> Run:
+    run = get("tera:tiny")
+    return replace(run, loop=replace(run.loop, updates=updates))
+
+
+def study(*tasks: str, where: str = SPEAKERS, seeds: tuple[int, ...] = (0, 1), **trial: Any) -> Study:
+    run = small()
+    return Study(
+        arms=(
+            Arm(name="log-mel", run=run, kind="input"),
+            Arm(name="untrained", run=run, kind="untrained"),
+            Arm(name="tera", run=run),
+        ),
+        trials=tuple(Trial(task=t, **trial) for t in tasks),
+        corpus="embedded",
+        where=where,
+        seeds=seeds,
+    )
+
+
+def untold(record: dict[str, Any]) -> None: ...
+
+
+def ids(laboratory: Laboratory, trial: int, part: str) -> set[str]:
+    table = laboratory.labelled[trial]
+    return set(table.numpy("id")[laboratory.splits[trial].rows[part]])
+
+
+def test_what_any_trial_is_tuned_or_scored_on_is_not_pretrained_on(tmp_path: Path) -> None:
+    laboratory = Laboratory(study("asr", "speaker-id", where=ENGLISH), tmp_path, untold)
+    view = Table.open(laboratory.corpus)
+    seen, whole = set(view.numpy("id")), set(Table.open("embedded", ENGLISH).numpy("id"))
+    held = set[str]().union(*(ids(laboratory, t, part) for t in (0, 1) for part in ("dev", "test")))
+    assert seen == whole - held and len(held) > 100
+    assert not set(view.numpy("sha1")) & set(Table.open("embedded", ENGLISH).take(  # nor the same recording by another name
+        np.flatnonzero([i in held for i in Table.open("embedded", ENGLISH).numpy("id")])).numpy("sha1"))  # fmt: skip
+    alone = Laboratory(study("asr", where=ENGLISH), tmp_path, untold)
+    assert seen < set(Table.open(alone.corpus).numpy("id"))  # a second trial holds more out
+    for arm in laboratory.study.arms:
+        run = laboratory.run_of(arm, 1)
+        assert (run.data.corpus, run.data.where, run.seed) == (laboratory.corpus, None, 1)
+    assert Laboratory(study("asr", "speaker-id", where=ENGLISH), tmp_path, untold).corpus == laboratory.corpus
+
+
+def test_asr_parts_share_no_voice_and_no_sentence(tmp_path: Path) -> None:
+    laboratory = Laboratory(study("asr", where=ENGLISH), tmp_path, untold)
+    table, rows = laboratory.labelled[0], laboratory.splits[0].rows
+    for column, key in (("speaker", str), ("text", normal)):
+        values = {part: {key(v) for v in table.numpy(column)[rows[part]]} for part in rows}
+        assert all(values.values())
+        assert not values["train"] & (values["dev"] | values["test"]) and not values["dev"] & values["test"]
+
+
+def test_speaker_parts_share_all_voices(tmp_path: Path) -> None:
+    laboratory = Laboratory(study("speaker-id", where=ENGLISH, min_count=50), tmp_path, untold)
+    table, rows = laboratory.labelled[0], laboratory.splits[0].rows
+    voices = {part: set(table.numpy("speaker")[rows[part]]) for part in rows}
+    assert len(voices["train"]) >= 2 and voices["train"] == voices["dev"] == voices["test"]
+    assert sum(map(len, rows.values())) + laboratory.splits[0].left_out == len(table)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (study("speaker-id", min_count=10_000), "at least two values of 'speaker' with 10000 rows or more"),
+        (study("speaker-id", where="duration > 0.6 and speaker = 'joe'"), "at least two values of 'speaker'"),
+        (study("asr", where="duration < 0.1"), "no row of corpus 'embedded' can be used for task 'asr'"),
+        (study("asrr"), "no task 'asrr'. Did you mean 'asr'"),
+        (replace(study("asr"), corpus="embeded"), "no corpus 'embeded'"),
+    ],
+)
+def test_a_study_that_cannot_be_is_said_at_once(tmp_path: Path, wrong: Study, said: str) -> None:
+    with pytest.raises(OvertureError, match=said):
+        Laboratory(wrong, tmp_path, untold)
+
+
+def score(errors: list[int], totals: list[int] | None = None) -> Score:
+    events, all_ = np.array(errors), np.array(totals or [1] * len(errors))
+    return Score(float(events.sum() / all_.sum()), events, all_, {})
+
+
+def test_compare_arms() -> None:
+    rng = np.random.default_rng(0)
+    low = [score((rng.random(200) < p).astype(int).tolist()) for p in (0.5, 0.52, 0.48)]
+    high = [score((rng.random(200) < p).astype(int).tolist()) for p in (0.7, 0.74, 0.68)]
+    found = compare_arms("high", high, "low", low)
+    assert (found["better"], found["worse"]) == ("high", "low")
+    assert found["difference"] == pytest.approx(np.mean([h.value - w.value for h, w in zip(high, low)]))
+    assert found["difference"] > 0.1
+    (a, b), (c, d) = found["ci95_seeds"], found["ci95_utterances"]
+    assert a < found["difference"] < b and c < found["difference"] < d
+    assert found["ci95"] == [min(a, c), max(b, d)]
+    turned = compare_arms("low", low, "high", high)
+    assert turned["difference"] == pytest.approx(-found["difference"])
+    assert turned["ci95_seeds"] == pytest.approx([-b, -a])
+
+    from scipy import stats
+
+    from overture.tasks.metrics import Counts, paired_bootstrap
+
+    rough = [score((rng.random(200) < p).astype(int).tolist()) for p in (0.6, 0.95, 0.5)]
+    for arm, seeds_decide in ((high, False), (rough, True)):  # p is the larger of the two
+        pooled = [
+            Counts(np.sum([s.events for s in x], axis=0), np.sum([s.totals for s in x], axis=0)) for x in (arm, low)
+        ]
+        over_seeds = float(stats.ttest_rel([s.value for s in arm], [s.value for s in low]).pvalue)
+        over_utterances = paired_bootstrap(*pooled).p
+        assert (over_seeds > over_utterances) == seeds_decide
+        assert compare_arms("a", arm, "low", low)["p"] == pytest.approx(max(over_seeds, over_utterances))
+
+
+def test_compare_arms_with_one_seed_speaks_of_utterances_only() -> None:
+    one, other = score([1, 0] * 50), score([1, 1] * 50)
+    found = compare_arms("other", [other], "one", [one])
+    assert found["ci95_seeds"] is None and found["ci95"] == found["ci95_utterances"]
+    assert found["difference"] == 0.5 and found["ci95"][0] > 0 and found["p"] < 0.01
+    same = compare_arms("a", [one, one], "b", [one, one])
+    assert same["difference"] == 0 and same["ci95"][0] <= 0 <= same["ci95"][1] and same["p"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("intervals", "if_higher", "if_lower"),
+    [
+        ([[0.1, 0.3]], "holds", "does not hold"),
+        ([[-0.3, -0.1]], "does not hold", "holds"),
+        ([[-0.1, 0.3]], "undecided", "undecided"),
+        ([[0.0, 0.3]], "undecided", "undecided"),
+        ([[-0.3, 0.0]], "undecided", "undecided"),
+        ([[0.1, 0.3], [0.2, 0.4]], "holds", "does not hold"),
+        ([[0.1, 0.3], [-0.1, 0.4]], "undecided", "does not hold"),
+        ([[0.1, 0.3], [-0.4, -0.1]], "does not hold", "does not hold"),
+    ],
+)
+def test_verdict(intervals: list[list[float]], if_higher: str, if_lower: str) -> None:
+    comparisons = [{"ci95": interval} for interval in intervals]
+    assert verdict(comparisons, True) == if_higher
+    assert verdict(comparisons, False) == if_lower
+
+
+def nothing_absolute(value: Any) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            nothing_absolute(key)
+            nothing_absolute(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            nothing_absolute(inner)
+    elif isinstance(value, str):
+        assert not value.startswith("/") and str(Path.home()) not in value and ":\\" not in value, value
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What has been trained, as (run folder, seed), in order."""
+    done: list[tuple[str, int]] = []
+
+    def counted(run: Run, folder: Path, **given: Any) -> Any:
+        done.append((folder.name, run.seed))
+        return train(run, folder, **given)
+
+    monkeypatch.setattr("overture.train.loop.train", counted)
+    return done
+
+
+@pytest.fixture
+def judgings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """What has been judged, as (arm, seed, trial), in order."""
+    done: list[tuple[str, int, int]] = []
+    probe = Laboratory._probe
+
+    def counted(self: Laboratory, folder: Path, arm: Arm, run: Run, seed: int, number: int) -> None:
+        probe(self, folder, arm, run, seed, number)
+        done.append((arm.name, seed, number))
+
+    monkeypatch.setattr(Laboratory, "_probe", counted)
+    return done
+
+
+def test_a_killed_study_goes_on_and_does_nothing_twice(
+    tmp_path: Path, trainings: list[tuple[str, int]], judgings: list[tuple[str, int, int]]
+) -> None:
+    claim = Claim(
+        recipe="tera",
+        text="It beats both.",
+        study=study("speaker-id"),
+        expected=(("tera", "untrained"), ("tera", "log-mel")),
+        deviations=("It is tiny.",),
+    )
+    told: list[str] = []
+
+    class Killed(Exception):
+        pass
+
+    def kill(record: dict[str, Any]) -> None:
+        if record["kind"] == "stage" and record["text"].startswith("speaker-id"):
+            told.append(record["text"])
+            if len(told) == 2:
+                raise Killed
+
+    with pytest.raises(Killed):
+        check(claim, tmp_path, kill)
+    assert judgings == [("log-mel", 0, 0)] and trainings == []
+
+    def kill_later(record: dict[str, Any]) -> None:
+        if record["kind"] == "stage" and "tera, seed 0" in record["text"] and record["text"].startswith("speaker-id"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        check(claim, tmp_path, kill_later)
+    assert judgings == [("log-mel", 0, 0), ("untrained", 0, 0)] and len(trainings) == 1
+
+    result = check(claim, tmp_path, untold)
+    assert judgings == [(arm, seed, 0) for seed in (0, 1) for arm in ("log-mel", "untrained", "tera")]
+    assert [seed for _, seed in trainings] == [0, 1]
+    again = check(claim, tmp_path, untold)
+    assert len(judgings) == 6 and len(trainings) == 2 and again == result
+
+    # The shape that results/NAME.json has.
+    result = json.loads(json.dumps(result, allow_nan=False))
+    nothing_absolute(result)
+    assert (result["recipe"], result["claim"], result["deviations"]) == ("tera", "It beats both.", ["It is tiny."])
+    assert result["metric"] == "accuracy" and result["higher_is_better"] is True and result["also"] == {}
+    assert list(result["arms"]) == ["log-mel", "untrained", "tera"]
+    for arm in result["arms"].values():
+        assert len(arm["seeds"]) == 2 and arm["mean"] == pytest.approx(np.mean(arm["seeds"]))
+        assert arm["ci95"][0] <= arm["mean"] <= arm["ci95"][1]
+    assert [(c["better"], c["worse"]) for c in result["comparisons"]] == list(claim.expected)
+    means = {name: arm["mean"] for name, arm in result["arms"].items()}
+    for c in result["comparisons"]:
+        assert c["difference"] == pytest.approx(means[c["better"]] - means[c["worse"]])
+        assert set(c) == {"better", "worse", "difference", "ci95", "ci95_seeds", "ci95_utterances", "p"}
+    assert result["verdict"] == verdict(result["comparisons"], True)
+    assert result["runs"] == {"tera": [name for name, _ in trainings]}
+    assert all((tmp_path / name / "run.json").exists() for name in result["runs"]["tera"])
+    assert result["cost"]["updates"] == 4 and result["cost"]["seconds"] > 0 and result["cost"]["device"]
+    assert set(result["cost_by_arm"]) == {"tera"} and result["cost_by_arm"]["tera"]["updates"] == 2
+    data, table = result["data"], Table.open("embedded", SPEAKERS)
+    assert (data["corpus"], data["where"], data["rows"]) == ("embedded", SPEAKERS, len(table))
+    assert data["fingerprint"] == table.fingerprint and data["licences"] == sorted(set(table.numpy("licence")))
+    held = sum(data["splits"][0]["parts"][part]["rows"] for part in ("dev", "test"))
+    assert data["pretraining"]["rows"] == len(table) - held
+    assert "commit" in result
+
+
+def test_a_front_end_is_not_fine_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int, str]] = []
+
+    def judge(self: Laboratory, arm: Arm, seed: int, number: int) -> Score:
+        asked.append((arm.name, seed, self.study.trials[number].task))
+        value = score([seed, 1, 2], [5, 5, 5])
+        return replace(value, detail={"groups": []})
+
+    monkeypatch.setattr(Laboratory, "judge", judge)
+    monkeypatch.setattr(Laboratory, "pretrain", lambda *_: {"seconds": 1.0, "updates": 2, "parameters": 3})
+    result = compare(study("asr-finetune", "asr", where=ENGLISH), tmp_path, untold, budget="1m")
+    assert {(arm, task) for arm, _, task in asked} == {
+        ("untrained", "asr-finetune"), ("tera", "asr-finetune"), ("log-mel", "asr"), ("untrained", "asr"), ("tera", "asr"),
+    }  # fmt: skip
+    assert set(result["arms"]) == {"untrained", "tera"} and set(result["also"]["asr"]["arms"]) == {
+        "log-mel", "untrained", "tera",
+    }  # fmt: skip
+    assert result["metric"] == "character error rate" and result["higher_is_better"] is False
+
+
+def test_the_best_arm_of_an_error_rate_is_the_lowest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {"log-mel": 3, "untrained": 4, "tera": 1}
+
+    def judge(self: Laboratory, arm: Arm, seed: int, number: int) -> Score:
+        return replace(score([errors[arm.name]] * 60, [5] * 60), detail={"groups": []})
+
+    monkeypatch.setattr(Laboratory, "judge", judge)
+    monkeypatch.setattr(Laboratory, "pretrain", lambda *_: {"seconds": 1.0, "updates": 2, "parameters": 3})
+    result = compare(study("asr", where=ENGLISH), tmp_path, untold, budget="1m")
+    assert result["best"] == "tera" and result["best_is_real"] is True and result["budget"] == "1m"
+    assert [(c["better"], c["worse"]) for c in result["comparisons"]] == [("tera", "log-mel"), ("tera", "untrained")]
+    errors["tera"] = 3
+    tied = compare(study("asr", where=ENGLISH), tmp_path, untold, budget="1m")
+    assert tied["best_is_real"] is False
+
+
+@pytest.mark.filterwarnings("error")
+def test_differences_equal_but_for_rounding_are_no_spread() -> None:
+    better, worse = ([score([1] * n + [0] * (10 - n)) for n in counts] for counts in ((7, 8), (6, 7)))
+    found = compare_arms("a", better, "b", worse)  # 0.7 - 0.6 and 0.8 - 0.7
+    assert found["difference"] == pytest.approx(0.1) and 0 < found["p"] <= 1
