@@ -5,11 +5,12 @@ what only changes how fast or how often something is written stands in `Loop` fi
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from overture.config import fingerprint
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @runtime_checkable
@@ -25,7 +26,7 @@ class Frontend(Protocol):
     @property
     def dim(self) -> int: ...  # F
 
-    def __call__(self, wave: np.ndarray) -> np.ndarray: ...  # (N,) float32 -> (T, F) float32
+    def __call__(self, wave: "np.ndarray") -> "np.ndarray": ...  # (N,) float32 -> (T, F) float32
 
 
 @runtime_checkable

@@ -1,5 +1,6 @@
 """`overture data` as a person types it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,9 +64,11 @@ def test_add_and_show(clips: Path, tmp_path: Path) -> None:
 
 def test_problems_and_hints(clips: Path) -> None:
     (clips / "bad.wav").write_text("no sound")
+    bare = clips.parent / "bare"
+    shutil.copytree(clips, bare, ignore=shutil.ignore_patterns("*.tsv"))
     with pytest.raises(OvertureError, match=r"bad\.wav, audio: cannot be decoded"):
-        said("add", "mine", clips)
-    out = said("add", "mine", clips, "--on-problem", "skip")
+        said("add", "mine", bare)
+    out = said("add", "mine", bare, "--on-problem", "skip")
     assert "left out (dropped.tsv names them): 1 x cannot be decoded; 1 x the same recording again" in out
     assert "6 x no transcript" in out
     assert "1 x unreadable (dropped.tsv)" in said("show", "mine")
@@ -73,6 +76,14 @@ def test_problems_and_hints(clips: Path) -> None:
         said("add", "other", clips, "-c", "text")
     out = said("add", "other", clips, "-t", clips / "list.tsv")
     assert "no column of transcripts" in out and "1 recordings in the folder are not in list.tsv" in out
+
+
+def test_the_one_table_of_a_folder_is_taken_and_of_several_one_must_be_named(clips: Path) -> None:
+    said("add", "found", clips)
+    assert Table.open("found").numpy("speaker").tolist() == [f"s{i % 2}" for i in range(6)]
+    (clips / "other.csv").write_text("path,text\n0.wav,x\n")
+    with pytest.raises(OvertureError, match=r"several tables \(list\.tsv, other\.csv\)"):
+        said("add", "several", clips)
 
 
 def test_list_shows_what_is_here_and_what_can_be_got(clips: Path) -> None:
