@@ -157,7 +157,8 @@ def pooled(
     """Each row's hidden states averaged over its frames: (N, L + 1, D) float32, a read-only memory map.
 
     `source`: the encoder's inputs, one a row of `table`; `cache`: the folder of caches; `fingerprint`: of encoder, source
-    and table; `batch_seconds`: padded audio a forward pass. The encoder must be on `device`. For bf16 call this inside `torch.autocast` (and let the fingerprint say so).
+    and table; `batch_seconds`: padded audio a forward pass. The encoder must be on `device`. For bf16 call this
+    inside `torch.autocast` (and let the fingerprint say so).
     Raises OvertureError for unreadable audio, rows too short for a frame, states that are not finite.
     """
     meta = _about(encoder, table, 1)
