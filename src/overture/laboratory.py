@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from overture.config import fingerprint, to_dict
@@ -208,7 +209,7 @@ class Laboratory:
         aligned = self.alignments.get(table.fingerprint, {})
         result = self._result(folder / "features", arm, run, seed, trial.definition, used, rows, aligned)
         result.write_predictions(folder / "predictions.parquet")
-        record = {
+        record: dict[str, Any] = {
             "metric": result.metric,
             "value": result.value,
             "interval": result.interval,
@@ -224,6 +225,8 @@ class Laboratory:
             "labelled_minutes": float(table.numpy("duration")[train_rows].sum()) / 60,
             "left_out": len(result.infeasible),
         }
+        if result.metric == "cer":
+            record["wer"] = _word_errors(result.predictions)
         (folder / "result.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf8")
         shutil.rmtree(folder / "features", ignore_errors=True)  # large, and soon made again
 
@@ -436,6 +439,14 @@ def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, A
         "best_is_real": verdict(result["comparisons"], result["higher_is_better"]) == "holds",
         **result,
     }
+
+
+def _word_errors(predictions: pa.Table) -> dict[str, Any]:
+    """Word error rate of the same transcripts, with its interval over utterances."""
+    from overture.tasks.metrics import bootstrap, wer
+
+    counts = wer(predictions.column("reference").to_pylist(), predictions.column("hypothesis").to_pylist())
+    return {"value": counts.value, "interval": bootstrap(counts.events, counts.totals)}
 
 
 def _bounded(interval: Sequence[float] | None, metric: str) -> list[float] | None:
