@@ -129,7 +129,7 @@ def run(
                 console.print(
                     f"saved at update {outcome.updates} of {configured.loop.updates}; the same command goes on"
                 )
-                return
+                raise typer.Exit(130)  # so that `overture run ... && overture export ...` exports no half-trained model
             console.print(
                 f"done: {outcome.updates} updates, {outcome.audio_hours:.2f} h of audio in {outcome.seconds:.0f} s"
             )

@@ -30,8 +30,8 @@ INDEX: dict[str, Entry] = {
         "tera",
         "Reconstruct log-mel frames altered in time, frequency and magnitude",
         "arXiv:2007.06028",
-        "small encoder for frozen features; few labels; little compute, trains on a laptop CPU; phone, keyword, speaker "
-        "and content tasks; telephone or clinic recordings without text; masked reconstruction, Mockingjay, SpecAugment",
+        "small encoder for frozen features; few labels; little compute, trains on a laptop CPU; phones, keywords and other "
+        "content; telephone or clinic recordings without text; masked reconstruction, Mockingjay, SpecAugment",
     ),
 }
 
