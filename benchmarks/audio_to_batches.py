@@ -1,7 +1,7 @@
 """10 hours of recordings of mixed length -> padded batches of features, ready for a model.
 
 COMMAND   python benchmarks/audio_to_batches.py
-RUNTIME   5 minutes on two cores (and 2 more the first time, to make the recordings and the stored features)
+RUNTIME   4 minutes on two cores (and 2 more the first time, to make the recordings and the stored features)
 
 The recordings are stretches of the embedded corpus's real speech, 1 to 20 s (gamma, mean about 6 s), one 16 kHz FLAC file each. Every side
 makes a whole epoch of batches of at most 120 s of padded audio in a fresh process; what is timed begins with opening the table or
@@ -30,7 +30,7 @@ from common import cpu_seconds, finish, machine, parser, reply, run_process, sum
 SIDES = ("ours", "lhotse", "ours-log-mel", "ours-stored", "lhotse-stored")
 BATCH = 120.0  # s of padded audio at most
 LONGEST = 20.0  # s
-ROUNDS = 5
+ROUNDS = 3
 SEED = 0
 
 
