@@ -24,9 +24,11 @@ class Frontend(Protocol):
     def frame_rate(self) -> float: ...  # Hz, of its steps
 
     @property
-    def dim(self) -> int: ...  # F
+    def dim(self) -> int: ...  # F; 0: plain samples, without an axis for channels
 
-    def __call__(self, wave: "np.ndarray") -> "np.ndarray": ...  # (N,) float32 -> (T, F) float32
+    def steps(self, count: int) -> int: ...  # T of N samples
+
+    def __call__(self, wave: "np.ndarray") -> "np.ndarray": ...  # (N,) float32 -> (T, F) or (T,) float32
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ import torch
 
 from overture.config import fingerprint, flatten, from_dict, override, to_dict
 from overture.data.draws import Draws
+from overture.data.lengths import samples
 from overture.recipes import INDEX, get
 from overture.run import Run
 from overture.train.engine import Engine
@@ -85,13 +86,16 @@ def test_law_3_padding_does_not_change_an_output(still: Run) -> None:
     torch.manual_seed(0)
     model = still.model.build(still.frontend).eval()
     generator = torch.Generator().manual_seed(1)
-    short, long = (torch.randn(n, still.frontend.dim, generator=generator) for n in (37, 90))
+    few, many = (samples(seconds, still.frontend.frame_rate) for seconds in (0.37, 0.9))
+    channels = [still.frontend.dim] if still.frontend.dim else []
+    short, long = (torch.randn(n, *channels, generator=generator) for n in (few, many))
     with torch.no_grad():
-        alone, length = model.states(short[None], torch.tensor([37]))
+        alone, length = model.states(short[None], torch.tensor([few]))
+        assert length.tolist() == model.steps(torch.tensor([few])).tolist()
         for filling in (0.0, 7.0):  # whatever stands in the padding
-            padded = torch.full((2, 90, still.frontend.dim), filling)
-            padded[0, :37], padded[1] = short, long
-            beside, lengths = model.states(padded, torch.tensor([37, 90]))
+            padded = torch.full((2, many, *channels), filling)
+            padded[0, :few], padded[1] = short, long
+            beside, lengths = model.states(padded, torch.tensor([few, many]))
             for a, b in zip(alone, beside, strict=True):
                 n = int(length[0])
                 assert int(lengths[0]) == n

@@ -49,5 +49,9 @@ class Encoder(Protocol):
     dim: int  # D
 
     def states(self, x: Tensor, lengths: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """(B, T, F), (B,) -> States, or a plain tuple of the same."""
+        """(B, T, F) or (B, T), (B,) -> States, or a plain tuple of the same."""
+        ...
+
+    def steps(self, lengths: Tensor) -> Tensor:
+        """(B,) valid steps of the input -> (B,) valid steps of the hidden states."""
         ...

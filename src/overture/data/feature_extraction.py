@@ -1,7 +1,6 @@
 """A transformers feature extractor around Overture's spectral front ends.
 
-Imports only its sibling `features.py`: both files are copied into an exported folder, so `AutoFeatureExtractor` loads them
-without Overture.
+An exported folder carries a copy of this file and of what it imports, so `AutoFeatureExtractor` loads it without Overture.
 """
 
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
 
-from .features import KaldiFbank, LogMel
+from overture.data.features import KaldiFbank, LogMel
 
 FRONTENDS = {"LogMel": LogMel, "KaldiFbank": KaldiFbank}
 

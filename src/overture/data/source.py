@@ -34,7 +34,7 @@ THREADS = max(2, os.cpu_count() or 2)
 class Source(Protocol):
     """Features by index into a table."""
 
-    def __getitem__(self, index: int) -> np.ndarray: ...  # (T, F)
+    def __getitem__(self, index: int) -> np.ndarray: ...  # (T, F), or (T,) samples
 
 
 class Live:
@@ -48,7 +48,7 @@ class Live:
         self.ids = table.columns.column("id")
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """(T, F). Raises OvertureError naming the row when its recording is gone, damaged or too short for one frame."""
+        """(T, F) or (T,). Raises OvertureError naming the row when its recording is gone, damaged or too short for one frame."""
         try:
             wave = audio.read(
                 self.root / self.paths[index].as_py(),
@@ -70,7 +70,8 @@ class Cached:
         self.folder = folder
         self.offsets = np.load(folder / "offsets.npy", allow_pickle=False)  # (N + 1,) frames
         dim = json.loads((folder / "source.json").read_text())["dim"]
-        self.frames = np.memmap(folder / "frames.f16", dtype=np.float16, mode="r").reshape(-1, dim)
+        frames: np.ndarray = np.memmap(folder / "frames.f16", dtype=np.float16, mode="r")
+        self.frames = frames.reshape(-1, dim) if dim else frames
 
     def __getitem__(self, index: int) -> np.ndarray:
         return np.asarray(self.frames[self.offsets[index] : self.offsets[index + 1]], dtype=np.float32)

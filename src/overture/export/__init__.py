@@ -4,8 +4,10 @@ The folder is loaded again with `AutoModel` and `AutoFeatureExtractor` and its o
 utterances; where they differ, the folder is removed and the export refused.
 """
 
+import importlib
 import inspect
 import json
+import re
 import shutil
 import sys
 from dataclasses import asdict
@@ -18,7 +20,7 @@ import torch
 import overture
 from overture import recipes
 from overture.config import from_dict
-from overture.data import audio, feature_extraction, features
+from overture.data import audio, feature_extraction
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.export.card import model_card
@@ -84,7 +86,7 @@ def _write(run: Run, model: Any, about: dict[str, Any], folder: Path, out: Path)
             "AutoConfig": f"{module}.{type(model.config).__name__}",
             "AutoModel": f"{module}.{kind.__name__}",
         }
-        shutil.copy(inspect.getfile(kind), out / f"{module}.py")
+        _carry(kind.__module__, out)
     model.save_pretrained(out, safe_serialization=True)
     extractor = feature_extraction.SpectralFeatureExtractor(type(run.frontend).__name__, asdict(run.frontend))  # type: ignore[call-overload]
     extractor.save_pretrained(out)
@@ -92,10 +94,25 @@ def _write(run: Run, model: Any, about: dict[str, Any], folder: Path, out: Path)
     config = json.loads(path.read_text(encoding="utf8"))
     config["auto_map"] = {"AutoFeatureExtractor": "feature_extraction.SpectralFeatureExtractor"}
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf8")
-    for source in (features, feature_extraction):
-        shutil.copy(inspect.getfile(source), out / Path(inspect.getfile(source)).name)
+    _carry(feature_extraction.__name__, out)
     (out / "overture.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
     (out / "README.md").write_text(model_card(run, about, read_metrics(folder), folder), encoding="utf8")
+
+
+def _carry(module: str, out: Path) -> None:
+    """Copy a module of ours, and those of ours that it imports, side by side into `out`.
+
+    transformers follows relative imports only, so `from overture.data.lengths import windows` becomes `from .lengths import windows`.
+    """
+    text = Path(inspect.getfile(importlib.import_module(module))).read_text(encoding="utf8")
+    needed = re.findall(r"^from (overture\.[\w.]+) import ", text, re.MULTILINE)
+    text = re.sub(r"^from overture\.(?:\w+\.)*(\w+) import ", r"from .\1 import ", text, flags=re.MULTILINE)
+    path = out / f"{module.rpartition('.')[2]}.py"
+    if path.exists() and path.read_text(encoding="utf8") != text:
+        raise OvertureError(f"not exported: two modules would be named {path.name}")
+    path.write_text(text, encoding="utf8")
+    for other in needed:
+        _carry(other, out)
 
 
 def check(run: Run, model: torch.nn.Module, out: Path) -> None:

@@ -2,7 +2,7 @@
 
 Linear(F -> D) + fixed sinusoid positions -> LayerNorm -> L post-norm BERT layers; the head Linear-GELU-LayerNorm-Linear
 predicts the clean frames (Liu et al. 2021, arXiv 2007.06028, section III). The layers are transformers' `BertLayer`.
-This file imports nothing of Overture: an exported folder carries a copy, so `AutoModel` loads it without Overture.
+An exported folder carries a copy of this file, so `AutoModel` loads it without Overture.
 """
 
 from dataclasses import dataclass
@@ -110,6 +110,10 @@ class SpectrogramModel(PreTrainedModel):
             x = layer(x, attend)
             states.append(x)
         return tuple(states)
+
+    def steps(self, lengths: Tensor) -> Tensor:
+        """(B,) frames -> (B,) states: as many."""
+        return lengths
 
     def states(self, x: Tensor, lengths: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """(B, T, F), (B,) valid frames -> all hidden states, (L + 1) of (B, T, D), and their lengths (B,)."""

@@ -19,6 +19,10 @@ class InputEncoder(nn.Module):
         super().__init__()
         self.dim, self.frame_rate = dim, frame_rate
 
+    def steps(self, lengths: Tensor) -> Tensor:
+        """(B,) -> (B,): as many."""
+        return lengths
+
     def states(self, x: Tensor, lengths: Tensor) -> States:
         """(B, T, F), (B,) -> one hidden state, x itself."""
         if x.ndim != 3 or x.shape[-1] != self.dim:

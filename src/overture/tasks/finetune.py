@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from overture.data.alteration import Alteration
 from overture.data.batch import Batch, valid_mask
 from overture.data.draws import Draws
+from overture.data.lengths import samples
 from overture.data.source import Cached, collate
 from overture.data.table import Table
 from overture.errors import OvertureError
@@ -106,12 +107,11 @@ def finetune(
     texts, ids = table.numpy("text"), table.numpy("id")
     alphabet = Alphabet.of([texts[i] for i in train])
     characters = "".join(alphabet.characters)
-    frame_rate = pretraining.frontend.frame_rate
-    durations = table.numpy("duration")
+    durations, frontend = table.numpy("duration"), pretraining.frontend
     left_out = infeasible(
         (
             str(ids[i]),
-            int(min(durations[i], pretraining.data.max_seconds) * frame_rate),
+            frontend.steps(samples(min(durations[i], pretraining.data.max_seconds), frontend.rate)),
             alphabet.encode(texts[i], row=str(ids[i]), drop=True),
         )
         for i in train

@@ -26,6 +26,7 @@ import overture
 from overture.config import to_dict
 from overture.data.batch import Batch
 from overture.data.draws import Draws
+from overture.data.lengths import samples
 from overture.data.plan import BatchPlan, Position
 from overture.data.source import Cached, Live, Source, collate, in_order
 from overture.data.table import Table
@@ -81,7 +82,7 @@ class Training:
     def batches(self, rows: np.ndarray, update: int, engine: Engine) -> Batches:
         """What this device computes of an update."""
         draws = Draws(self.run.seed, update)
-        longest = round(self.run.data.max_seconds * self.run.frontend.frame_rate)
+        longest = samples(self.run.data.max_seconds, self.run.frontend.frame_rate)
         return [
             (
                 collate(self.source, self.table.rows, micro.rows, longest=longest, draws=draws, labels=self.labels),
@@ -339,7 +340,7 @@ def train(
                 stop = engine.sum(torch.tensor(float(interrupted()), device=engine.device)).item() > 0
                 last = state.update == run.loop.updates
                 if state.update % run.loop.log_every == 0 or last or state.update == 1:
-                    spread = health.spread(result.frames)
+                    watch = health.spread(result.frames) | {n: float(v) for n, v in result.watch.items()}
                     now = time.perf_counter()
                     tell(
                         {
@@ -355,14 +356,14 @@ def train(
                             "targets_per_s": targets / (now - since),
                             "audio_hours": state.audio_seconds / 3600,
                             "padding": 1 - real / padded,
-                            "watch": spread | {n: float(v) for n, v in result.watch.items()},
+                            "watch": watch,
                         }
                     )
                     padded = real = targets = 0.0
                     since = now
                     stop_if_ill(
                         health.check(
-                            {"update": state.update, **{k: record[k] for k in ("loss", "grad_norm")}, **spread}
+                            {"update": state.update, **{k: record[k] for k in ("loss", "grad_norm")}, **watch}
                         ),
                         rows,
                     )
