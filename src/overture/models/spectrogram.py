@@ -19,6 +19,7 @@ class SpectrogramTransformer:
     ffn: int = 3072
     dropout: float = 0.1
     attention_dropout: float = 0.1
+    init: float = 0.02  # standard deviation of fresh weights
 
     def build(self, frontend: Frontend) -> "SpectrogramModel":
         """The network with fresh weights from torch's current generator."""
@@ -33,6 +34,7 @@ class SpectrogramTransformer:
             intermediate_size=self.ffn,
             hidden_dropout_prob=self.dropout,
             attention_probs_dropout_prob=self.attention_dropout,
+            initializer_range=self.init,
             layer_norm_eps=1e-12,
             vocab_size=1,
             attn_implementation="spectrogram",
