@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from overture.data.features import LogMel
 from overture.data.split import normal
 from overture.data.table import Table
 from overture.errors import OvertureError
@@ -15,7 +17,12 @@ from overture.laboratory import Laboratory, Score, check, compare, compare_arms,
 from overture.recipes import get
 from overture.run import Run
 from overture.study import Arm, Claim, Study, Trial
+from overture.tasks import find_task, finetune_classes
+from overture.tasks.finetune_classes import finetune as finetune_classes_finetune
 from overture.train.loop import train
+from overture.train.track import read_metrics
+
+from .tasks.toys import Strided, waves
 
 SPEAKERS = "speaker in ('joe', 'bob', 'tam') and duration between 0.6 and 2"
 ENGLISH = "language = 'en' and duration between 0.6 and 4"
@@ -263,6 +270,10 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
     held = sum(data["splits"][0]["parts"][part]["rows"] for part in ("dev", "test"))
     assert data["pretraining"]["rows"] == len(table) - held
     assert "commit" in result
+    assert result["kinds"] == {"log-mel": "input", "untrained": "untrained", "tera": "trained"}
+    for name, watch in zip(result["runs"]["tera"], result["pretraining_watch"]["tera"], strict=True):
+        assert watch == [r for r in read_metrics(tmp_path / name) if r["kind"] == "update"][-1]["watch"]
+        assert set(watch) >= {"variance", "rank"}
 
 
 def test_a_front_end_is_not_fine_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,3 +317,91 @@ def test_differences_equal_but_for_rounding_are_no_spread() -> None:
     better, worse = ([score([1] * n + [0] * (10 - n)) for n in counts] for counts in ((7, 8), (6, 7)))
     found = compare_arms("a", better, "b", worse)  # 0.7 - 0.6 and 0.8 - 0.7
     assert found["difference"] == pytest.approx(0.1) and 0 < found["p"] <= 1
+
+
+def test_labels_may_come_from_another_corpus(tmp_path: Path) -> None:
+    """Nothing of the study's corpus is then held out, but for recordings that both have."""
+    whole = Table.open("embedded", SPEAKERS)
+    at = whole.columns.column_names.index("id")
+    columns = whole.columns.set_column(at, "id", pa.array([f"other-{i}" for i in whole.numpy("id")]))
+    Table(columns, name="elsewhere", root=whole.root).save("elsewhere")
+    laboratory = Laboratory(study("speaker-id", corpus="elsewhere", min_count=5), tmp_path, untold)
+    assert laboratory.labelled[0].name == "elsewhere"
+    held = {i.removeprefix("other-") for part in ("dev", "test") for i in ids(laboratory, 0, part)}
+    assert held and set(Table.open(laboratory.corpus).numpy("id")) == set(whole.numpy("id")) - held
+    apart = replace(laboratory.study, where="speaker = 'faye'")
+    assert len(Table.open(Laboratory(apart, tmp_path, untold).corpus)) == len(Table.open("embedded", apart.where))
+    data = laboratory._data()
+    assert data["corpus"] == "embedded" and data["splits"][0]["corpus"] == "elsewhere"
+    assert data["splits"][0]["fingerprint"] == laboratory.labelled[0].fingerprint
+    with pytest.raises(OvertureError, match="no corpus 'elsewere'"):
+        Laboratory(study("speaker-id", corpus="elsewere"), tmp_path, untold)
+    with pytest.raises(
+        OvertureError, match=r"task 'sound' needs the column\(s\) label, which corpus 'elsewhere' lacks"
+    ):
+        Laboratory(study("sound", corpus="elsewhere"), tmp_path, untold)
+
+
+def test_few_labels_hold_each_class(tmp_path: Path) -> None:
+    laboratory = Laboratory(study("speaker-id", where=ENGLISH, min_count=20, label_minutes=0.5), tmp_path, untold)
+    table, rows = laboratory.labelled[0], laboratory._used(0)
+    voices = table.numpy("speaker")
+    assert set(voices[rows["train"]]) == set(voices[rows["test"]]) and len(set(voices)) > 10
+    minutes = table.numpy("duration")[rows["train"]].sum() / 60
+    assert 0.5 <= minutes < 0.6 and set(rows["train"]) < set(laboratory.splits[0].rows["train"])
+    fewer = Laboratory(study("speaker-id", where=ENGLISH, min_count=20, label_minutes=0.1), tmp_path, untold)
+    with pytest.raises(
+        OvertureError, match=r"0.1 minutes of labels hold \d+ rows, fewer than the \d+ values of 'speaker'"
+    ):
+        fewer._used(0)
+
+
+def test_the_control_of_samples_is_log_mel(tmp_path: Path) -> None:
+    run = waves()
+    control = Arm(name="control", run=run, kind="input")
+    laboratory = Laboratory(replace(study("speaker-id"), arms=(control,)), tmp_path, untold)
+    pooled, frames = (laboratory._frontend(control, find_task(name)) for name in ("speaker-id", "asr"))
+    assert pooled == LogMel(normalise=False) and frames == LogMel()
+    assert laboratory._frontend(replace(control, kind="untrained"), find_task("asr")) == run.frontend
+    score = laboratory.judge(control, 0, 0)
+    assert len(score.detail["layer_weights"]) == 1 and 0 <= score.value <= 1
+
+
+def test_another_network_is_fine_tuned_from_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, Any, str | None]] = []
+
+    def finetune(run: Run, start: str | None, table: Table, **given: Any) -> Any:
+        asked.append((run.recipe, run.model, start))
+        return finetune_classes_finetune(run, start, table, **given, updates=1, rates=(1e-3,))
+
+    monkeypatch.setattr(finetune_classes, "finetune", finetune)
+    run = waves()
+    other = OtherStrided()
+    arms = (
+        Arm(name="own", run=run),
+        Arm(name="other", run=run, finetune_model=other),
+        Arm(name="scratch", run=run, kind="untrained", finetune_model=Strided(deep=True)),
+    )
+    conducted = replace(study("speaker-finetune", min_count=5), arms=arms, seeds=(0,))
+    result = compare(conducted, tmp_path, untold, budget="1m")
+    (start,) = set(result["runs"]["own"] + result["runs"]["other"])  # pre-trained once
+    assert asked == [("waves", Strided(), start), ("waves", other, start), ("waves", Strided(deep=True), None)]
+    assert len(list((tmp_path / "judged").glob("judge-*"))) == 3  # three things to judge, of which none is another
+    assert result["pretraining_watch"]["own"][0]["codes_used"] == 0.25
+    assert result["pretraining_watch"]["own"][0]["top_code"] is None  # not finite
+    json.dumps(result, allow_nan=False)
+    deeper = replace(arms[1], finetune_model=Strided(deep=True))
+    with pytest.raises(
+        OvertureError, match=r"arm 'other' cannot be fine-tuned.*without pre-trained weights: deeper.bias"
+    ):
+        Laboratory(replace(conducted, arms=(deeper,)), tmp_path, untold)
+    shallower = replace(arms[1], run=replace(run, model=Strided(deep=True)), finetune_model=Strided())
+    with pytest.raises(OvertureError, match=r"pre-trained and left over: deeper.bias, deeper.weight"):
+        Laboratory(replace(conducted, arms=(shallower,)), tmp_path, untold)
+    wider = replace(arms[1], finetune_model=Strided(dim=24))
+    with pytest.raises(OvertureError, match=r"of another size: convolve.bias"):
+        Laboratory(replace(conducted, arms=(wider,)), tmp_path, untold)
+
+
+class OtherStrided(Strided):
+    """The same weights in a network that only its class tells apart."""

@@ -6,6 +6,7 @@ spans both that over seeds and that over utterances.
 """
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -18,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from overture.config import fingerprint, to_dict
+from overture import outcome
+from overture.config import fingerprint
 from overture.data.features import LogMel
 from overture.data.source import Cached
 from overture.data.split import Split, split
-from overture.data.table import Table
+from overture.data.table import FINGERPRINTED, Table
 from overture.errors import OvertureError
 from overture.run import Frontend, Run
 from overture.steps import Step
@@ -54,6 +56,8 @@ class Laboratory:
     def __init__(self, study: Study, home: Path, tell: Tell) -> None:
         self.study, self.home, self.tell = study, home, tell
         self.table = Table.open(study.corpus, study.where)
+        for arm in study.arms:
+            _check_finetune_model(arm)
         self.alignments: dict[str, dict[str, Alignment]] = {}  # by fingerprint of the table that was aligned
         self.labelled = [self._labelled(trial) for trial in study.trials]
         self.splits = [self._split(trial, table) for trial, table in zip(study.trials, self.labelled)]
@@ -61,21 +65,22 @@ class Laboratory:
 
     def _labelled(self, trial: Trial) -> Table:
         task = trial.definition
-        absent = [c for c in task.columns if c not in self.table.columns.column_names]
+        whole = self.table if trial.corpus is None else Table.open(trial.corpus)
+        absent = [c for c in task.columns if c not in whole.columns.column_names]
         if absent:
             raise OvertureError(
-                f"task {trial.task!r} needs the column(s) {', '.join(absent)}, which corpus {self.study.corpus!r} lacks"
+                f"task {trial.task!r} needs the column(s) {', '.join(absent)}, which corpus {whole.name!r} lacks"
             )
-        has = " AND ".join(f"{c} IS NOT NULL AND trim({c}) <> ''" for c in task.columns)
-        table = self.table.where(f"({has}) AND duration >= 0.2" + (f" AND ({trial.where})" if trial.where else ""))
-        if task.features == "pooled":
+        has = " AND ".join(f"{c} IS NOT NULL AND trim(CAST({c} AS VARCHAR)) <> ''" for c in task.columns)
+        table = whole.where(f"({has}) AND duration >= 0.2" + (f" AND ({trial.where})" if trial.where else ""))
+        if task.closed_set:
             values = table.numpy(task.target)
             names, counts = np.unique(values.astype(str), return_counts=True)
             kept = set(names[counts >= trial.min_count])
             if len(kept) < 2:
                 raise OvertureError(
                     f"task {trial.task!r} needs at least two values of {task.target!r} with {trial.min_count} rows or more; "
-                    f"corpus {self.study.corpus!r} has {len(kept)}"
+                    f"corpus {whole.name!r} has {len(kept)}"
                 )
             table = table.take(np.flatnonzero([str(v) in kept for v in values]))
         if task.features == "aligned":
@@ -84,7 +89,7 @@ class Laboratory:
             self.alignments[table.fingerprint] = aligned
         if len(table) == 0:
             raise OvertureError(
-                f"no row of corpus {self.study.corpus!r} can be used for task {trial.task!r}: it needs {', '.join(task.columns)}"
+                f"no row of corpus {whole.name!r} can be used for task {trial.task!r}: it needs {', '.join(task.columns)}"
             )
         return table
 
@@ -115,16 +120,29 @@ class Laboratory:
             return split(table, PARTS, by=task.disjoint, stratify=shared, cross="drop")
 
     def _pretraining_corpus(self) -> str:
-        """The study's corpus without the rows that a trial is tuned or scored on, as a corpus of its own."""
-        held = {
-            i
-            for s, t in zip(self.splits, self.labelled)
-            for part in ("dev", "test")
-            for i in t.numpy("id")[s.rows[part]]
-        }
-        kept = np.flatnonzero([i not in held for i in self.table.numpy("id")])
-        mark = fingerprint([self.table.fingerprint, sorted(held)])[:6]
-        return self.table.take(kept).save(f"{self.table.name}~{mark}")
+        """The study's corpus without the rows that a trial is tuned or scored on, as a corpus of its own. Where a trial's rows
+        are of another corpus, recordings that both have are left out."""
+        held: dict[str, set[str]] = {"id": set(), "sha1": set()}
+        for parts, table in zip(self.splits, self.labelled):
+            column = "id" if table.name == self.table.name else "sha1"
+            if column in table.columns.column_names and column in self.table.columns.column_names:
+                for part in ("dev", "test"):
+                    held[column] |= {v for v in table.numpy(column)[parts.rows[part]] if v is not None}
+        out = np.zeros(len(self.table), dtype=bool)
+        for column, values in held.items():
+            if values:
+                out |= [v in values for v in self.table.numpy(column)]
+        ids = self.table.numpy("id")
+        mark = fingerprint([self.table.fingerprint, sorted(ids[out].tolist())])[:6]
+        return self.table.take(np.flatnonzero(~out)).save(f"{self.table.name}~{mark}")
+
+    def _used(self, number: int) -> dict[str, np.ndarray]:
+        """The rows of each part of trial `number`, of training as many as its labels may last."""
+        trial, table, rows = self.study.trials[number], self.labelled[number], self.splits[number].rows
+        if trial.label_minutes is None:
+            return rows
+        target = trial.definition.target if trial.definition.closed_set else None
+        return {**rows, "train": _minutes(table, rows["train"], trial.label_minutes, target)}
 
     def run_of(self, arm: Arm, seed: int) -> Run:
         """The arm's run on the study's own training rows."""
@@ -140,53 +158,50 @@ class Laboratory:
         from overture.train.loop import train
 
         run, folder = self.run_of(arm, seed), self.folder_of(arm, seed)
-        done = folder / "outcome.json"
-        if not done.exists():
+        cost = outcome.kept(folder)
+        if cost is None:
             self.tell({"kind": "stage", "text": f"pre-training {arm.name}, seed {seed}"})
             with Engine.start() as engine:
-                outcome = train(run, folder, engine=engine, on_record=self.tell)
-            if not outcome.finished:
+                found = train(run, folder, engine=engine, on_record=self.tell)
+            if not found.finished:
                 raise KeyboardInterrupt
-            part = done.with_suffix(".part")
-            part.write_text(
-                json.dumps({k: v for k, v in to_dict(outcome).items() if k not in ("folder", "finished")}),
-                encoding="utf8",
-            )
-            part.replace(done)
-        cost: dict[str, Any] = json.loads(done.read_text(encoding="utf8"))
+            outcome.keep(found)
+            cost = outcome.kept(folder) or {}
         cost["parameters"] = json.loads((folder / "run.json").read_text(encoding="utf8"))["parameters"]
         return cost
 
     def _frontend(self, arm: Arm, task: Task) -> Frontend:
         """What turns recordings into an arm's input. A control on pooled features is not normalised by utterance: the mean
         over an utterance of features with mean zero is zero, and the control would be a straw man."""
-        front = arm.run.frontend
-        if arm.kind == "input" and task.features == "pooled" and isinstance(front, LogMel):
-            return replace(front, normalise=False)
-        return front
+        if arm.kind != "input":
+            return arm.run.frontend
+        front = arm.input_frontend
+        return replace(front, normalise=False) if task.features == "pooled" and isinstance(front, LogMel) else front
 
     def judge(self, arm: Arm, seed: int, number: int) -> Score:
         """Probe one arm with one seed on trial `number`, unless that has been done."""
-        trial, table, parts = self.study.trials[number], self.labelled[number], self.splits[number]
-        run = self.run_of(arm, seed)
-        if arm.kind == "trained" or trial.definition.features == "finetune":
-            encoder: Any = [arm.kind, run.fingerprint]
+        trial, table = self.study.trials[number], self.labelled[number]
+        task, run = trial.definition, self.run_of(arm, seed)
+        if task.features == "finetune":
+            tuned = arm.finetune_model
+            encoder: Any = [arm.kind, run.fingerprint, tuned and type(tuned).__name__, tuned]
+        elif arm.kind == "trained":
+            encoder = [arm.kind, run.fingerprint]
         else:
             encoder = [arm.kind, run.loop.precision, run.model if arm.kind == "untrained" else None]
-        step = Step(
-            "judge",
-            {
-                "task": trial.task,
-                "labels": trial.label_minutes,
-                "rows": table.fingerprint,
-                "split": {part: table.numpy("id")[rows].tolist() for part, rows in parts.rows.items()},
-                "frontend": self._frontend(arm, trial.definition),
-                "encoder": encoder,
-                "seed": seed,
-                "format": 3,
-            },
-            lambda folder: self._probe(folder, arm, run, seed, number),
-        )
+        made_of = {
+            "task": trial.task,
+            "labels": trial.label_minutes,
+            "rows": table.fingerprint,
+            "split": {part: table.numpy("id")[rows].tolist() for part, rows in self._used(number).items()},
+            "frontend": self._frontend(arm, task),
+            "encoder": encoder,
+            "seed": seed,
+            "format": 3,
+        }
+        if task.target not in FINGERPRINTED:  # what the table's fingerprint does not cover
+            made_of["targets"] = fingerprint([str(v) for v in table.numpy(task.target)])
+        step = Step("judge", made_of, lambda folder: self._probe(folder, arm, run, seed, number))
         self.tell({"kind": "stage", "text": f"{trial.task}: {arm.name}, seed {seed}"})
         folder = step.perform(self.home / "judged")
         detail: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf8"))
@@ -199,10 +214,8 @@ class Laboratory:
         return Score(detail["value"], events, predictions.column("total").to_numpy(), detail)
 
     def _probe(self, folder: Path, arm: Arm, run: Run, seed: int, number: int) -> None:
-        trial, table, parts = self.study.trials[number], self.labelled[number], self.splits[number]
-        train_rows, dev, test = (parts.rows[part] for part in ("train", "dev", "test"))
-        if trial.label_minutes is not None:
-            train_rows = _minutes(table, train_rows, trial.label_minutes)
+        trial, table, parts = self.study.trials[number], self.labelled[number], self._used(number)
+        train_rows, dev, test = (parts[part] for part in ("train", "dev", "test"))
         ends = np.cumsum([len(train_rows), len(dev), len(test)])
         used = table.take(np.concatenate([train_rows, dev, test]))
         rows = dict(zip(("train", "dev", "test"), np.split(np.arange(ends[-1]), ends[:-1])))
@@ -244,27 +257,31 @@ class Laboratory:
         """The probe that `task` asks for, on `rows` (train, dev, test) of `table`."""
         import torch
 
-        from overture.tasks import align, features, probe
+        from overture.tasks import align, features, finetune_classes, finetune_ctc
+        from overture.tasks.classify import classify
+        from overture.tasks.classify_frames import classify_frames
         from overture.tasks.controls import InputEncoder
-        from overture.tasks.finetune import finetune
+        from overture.tasks.transcribe import transcribe
         from overture.train.engine import Engine
         from overture.train.state import checkpoints, load_weights
 
         trained = self.folder_of(arm, seed) if arm.kind == "trained" else None
         if task.features == "finetune":
-            return finetune(
-                run, trained.name if trained else None, table, **rows, home=self.home, tell=self.tell, seed=seed
-            )
+            finetune = finetune_classes.finetune if task.closed_set else finetune_ctc.finetune
+            tuned = replace(run, model=arm.finetune_model or run.model)
+            start = trained.name if trained else None
+            return finetune(tuned, start, table, target=task.target, **rows, home=self.home, tell=self.tell, seed=seed)
+        frontend = self._frontend(arm, task)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if arm.kind == "input":
-            encoder: Any = InputEncoder(run.frontend.dim, run.frontend.frame_rate)
+            encoder: Any = InputEncoder(frontend.dim, frontend.frame_rate)
         else:
             torch.manual_seed(seed)
             encoder = run.model.build(run.frontend)
             if trained is not None:
                 load_weights(checkpoints(trained)[-1], encoder)
             encoder = encoder.to(device)
-        source = Cached.open(table, self._frontend(arm, task))  # once for all arms and seeds
+        source = Cached.open(table, frontend)  # once for all arms and seeds
         given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
         with torch.autocast(device.type, torch.bfloat16, enabled=Engine(0, 1, device).bf16(run.loop.precision)):
             if task.features == "pooled":
@@ -272,12 +289,12 @@ class Laboratory:
             else:
                 states = features.frames(encoder, source, table, max_rate=50.0, **given)
         if task.features == "pooled":
-            return probe.classify(pooled, table, target=task.target, **rows, seed=seed, device=device)
+            return classify(pooled, table, target=task.target, **rows, seed=seed, device=device)
         if task.features == "aligned":
             ids = zip(table.numpy("id"), states.lengths)
             labels = [align.frame_labels(aligned[i], int(n), states.frame_rate) for i, n in ids]
-            return probe.classify_frames(states, table, labels=labels, **rows, seed=seed, device=device)
-        return probe.transcribe(states, table, target=task.target, **rows, seed=seed, device=device)
+            return classify_frames(states, table, labels=labels, **rows, seed=seed, device=device)
+        return transcribe(states, table, target=task.target, **rows, seed=seed, device=device)
 
     def conduct(self, pairs: Pairs) -> dict[str, Any]:
         """Everything, and the tables of it: arms, comparisons, cost, data. `pairs` says which arms of a task to compare."""
@@ -296,9 +313,15 @@ class Laboratory:
         return {
             **measured[0],
             "also": {self.study.trials[i].task: measured[i] for i in range(1, len(measured))},
+            "kinds": {a.name: a.kind for a in self.study.arms},
             "data": self._data(),
             "runs": {
                 a.name: [self.folder_of(a, s).name for s in self.study.seeds]
+                for a in self.study.arms
+                if a.kind == "trained"
+            },
+            "pretraining_watch": {
+                a.name: [_last_watched(self.folder_of(a, s)) for s in self.study.seeds]
                 for a in self.study.arms
                 if a.kind == "trained"
             },
@@ -336,11 +359,26 @@ class Laboratory:
 
     def _data(self) -> dict[str, Any]:
         view = Table.open(self.corpus)
-        licences = (
-            sorted({str(v) for v in self.table.numpy("licence")})
-            if "licence" in self.table.columns.column_names
-            else []
-        )
+        others = {t.name: t for t in self.labelled if t.name != self.table.name}
+        licences = {
+            str(v)
+            for table in (self.table, *others.values())
+            if "licence" in table.columns.column_names
+            for v in table.numpy("licence")
+        }
+        splits = []
+        for trial, labelled, parts in zip(self.study.trials, self.labelled, self.splits):
+            own = labelled.name not in others
+            splits.append(
+                {
+                    "task": trial.task,
+                    **({} if own else {"corpus": labelled.name, "fingerprint": labelled.fingerprint}),
+                    "rule": parts.rule,
+                    "parts": parts.counts,
+                    "left_out": parts.left_out,
+                    "label_minutes": trial.label_minutes,
+                }
+            )
         return {
             "corpus": self.table.name,
             "where": self.study.where,
@@ -348,17 +386,8 @@ class Laboratory:
             "hours": self.table.hours,
             "fingerprint": self.table.fingerprint,
             "pretraining": {"rows": len(view), "hours": view.hours, "fingerprint": view.fingerprint},
-            "splits": [
-                {
-                    "task": t.task,
-                    "rule": s.rule,
-                    "parts": s.counts,
-                    "left_out": s.left_out,
-                    "label_minutes": t.label_minutes,
-                }
-                for t, s in zip(self.study.trials, self.splits)
-            ],
-            "licences": licences,
+            "splits": splits,
+            "licences": sorted(licences),
         }
 
 
@@ -464,13 +493,51 @@ def _within(score: Score) -> list[float] | None:
     return list(interval) if interval else None
 
 
-def _minutes(table: Table, rows: np.ndarray, minutes: float) -> np.ndarray:
-    """So many of `rows`, in a fixed random order, as make up `minutes`."""
+def _minutes(table: Table, rows: np.ndarray, minutes: float, target: str | None = None) -> np.ndarray:
+    """So many of `rows`, in a fixed random order, as make up `minutes`; with `target`, one of each of its values first."""
     order = np.random.default_rng(0).permutation(rows)
+    if target is not None:
+        first = np.unique([str(v) for v in table.numpy(target)[order]], return_index=True)[1]
+        order = np.concatenate([order[np.sort(first)], np.delete(order, first)])
     total = np.cumsum(table.numpy("duration")[order]) / 60
     if total[-1] < minutes:
         raise OvertureError(f"{minutes:g} minutes of labels were asked for, the training rows have {total[-1]:.1f}")
-    return np.sort(order[: int(np.searchsorted(total, minutes)) + 1])
+    count = int(np.searchsorted(total, minutes)) + 1
+    if target is not None and count < len(first):
+        raise OvertureError(
+            f"{minutes:g} minutes of labels hold {count} rows, fewer than the {len(first)} values of {target!r}; "
+            f"one of each lasts {total[len(first) - 1]:.2f} minutes"
+        )
+    return np.sort(order[:count])
+
+
+def _last_watched(folder: Path) -> dict[str, float | None]:
+    """The watched numbers of a run's last logged update (None: not finite)."""
+    from overture.train.track import read_metrics
+
+    watched = [r["watch"] for r in read_metrics(folder) if r["kind"] == "update"]
+    return {n: v if math.isfinite(v) else None for n, v in watched[-1].items()} if watched else {}
+
+
+def _check_finetune_model(arm: Arm) -> None:
+    """Raises OvertureError when an arm's pre-trained weights are not exactly those of the network that is to be fine-tuned."""
+    if arm.finetune_model is None or arm.kind != "trained":
+        return
+    import torch
+
+    with torch.device("meta"):
+        trained, tuned = (
+            {n: tuple(v.shape) for n, v in spec.build(arm.run.frontend).state_dict().items()}
+            for spec in (arm.run.model, arm.finetune_model)
+        )
+    wrong = {
+        "without pre-trained weights": sorted(tuned.keys() - trained.keys()),
+        "pre-trained and left over": sorted(trained.keys() - tuned.keys()),
+        "of another size": sorted(n for n in trained.keys() & tuned.keys() if trained[n] != tuned[n]),
+    }
+    said = [f"{what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in wrong.items() if names]
+    if said:
+        raise OvertureError(f"arm {arm.name!r} cannot be fine-tuned in another network than its own: {'; '.join(said)}")
 
 
 def _device() -> str:

@@ -54,6 +54,14 @@ class Labelled(Protocol):
     def encode(self, value: str, row: str) -> list[int]: ...  # raises OvertureError naming the row
 
 
+@runtime_checkable
+class Learning(Protocol):
+    """An objective that says what in the model must change while it is trained, such as a codebook: health stops a run where it does not."""
+
+    @property
+    def learns(self) -> str: ...  # regular expression, searched in the names of parameters and buffers
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Which examples."""
@@ -109,6 +117,7 @@ class Loop:
     log_every: int = 20  # updates
     checkpoint_every: int = 500  # updates
     keep: int = 2  # checkpoints
+    tolerate: tuple[str, ...] = ()  # health rules that are recorded and do not stop, for arms meant to fall ill
 
 
 @dataclass(frozen=True, kw_only=True)

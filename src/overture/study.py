@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from overture.run import Run
+from overture.run import Frontend, ModelSpec, Run
 from overture.tasks import Task, find_task
 
 
@@ -19,13 +19,24 @@ class Arm:
     kind: Literal["trained", "untrained", "input"] = (
         "trained"  # untrained: its network as initialised; input: its front end alone
     )
+    finetune_model: ModelSpec | None = (
+        None  # the network that is fine-tuned, where it is another than was pre-trained; same weights
+    )
+
+    @property
+    def input_frontend(self) -> Frontend:
+        """What a control of kind `input` is given: the run's own front end, log-mel where that is plain samples, whose mean says nothing."""
+        from overture.data.features import LogMel
+
+        return self.run.frontend if self.run.frontend.dim else LogMel()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A downstream task on labelled rows of the study's corpus."""
+    """A downstream task on labelled rows."""
 
     task: str
+    corpus: str | None = None  # of the labelled rows, whole; None: the study's, with its `where`
     where: str | None = None  # SQL: which rows take part
     label_minutes: float | None = None  # of training rows, drawn once for all arms; None: all
     min_count: int = 10  # rows a class needs to take part

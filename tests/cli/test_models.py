@@ -84,7 +84,10 @@ def test_show_takes_changes(overture: Overture) -> None:
         (["run", "tera:tiny", "--set", "loop.updates"], "--set loop.updates: write FIELD=VALUE"),
         (["run", "tera:tiny", "--set", "loop.precision=fp16"], "'fp16' is not one of auto, bf16, fp32"),
         (["run", "tera:tiny", "--data", "embeded"], "no corpus 'embeded'. Did you mean 'embedded'"),
-        (["run", "tera:tiny", "--where", "durations > 1"], "in --where 'durations > 1': Binder Error"),
+        (
+            ["run", "tera:tiny", "--where", "durations > 1"],
+            "in --where 'durations > 1': there is no column 'durations'. Did you mean 'duration'",
+        ),
         (["run", "tera:tiny", "--engine", "fdsp"], "no engine 'fdsp'. Did you mean 'fsdp'"),
         (["run", "tera:tiny", "--track", "tensorbord"], "no tracker 'tensorbord'. Did you mean 'tensorboard'?"),
         (["bench", "tera:tny"], "no size 'tny'. Did you mean 'tiny'?"),
@@ -99,7 +102,7 @@ def test_what_is_wrong_is_said_in_one_message(overture: Overture, elsewhere: Pat
     assert not list(elsewhere.rglob("run.json"))  # nothing was begun
 
 
-def test_run_again_export_report(overture: Overture, elsewhere: Path) -> None:
+def test_run_again_export_report(overture: Overture, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = overture("run", "tera:tiny", *SMALL)
     assert first.status == 0, first.err
     (folder,) = (elsewhere / "runs").iterdir()
@@ -117,6 +120,13 @@ def test_run_again_export_report(overture: Overture, elsewhere: Path) -> None:
     assert "update 1/2" not in again.out and "update 2/2" not in again.out  # nothing was trained
     assert read_metrics(folder) == metrics and list((elsewhere / "runs").iterdir()) == [folder]
     assert {p: p.stat().st_mtime_ns for p in folder.glob("checkpoints/*/*")} == states
+
+    with monkeypatch.context() as without:  # what has ended is said without training's imports
+        without.setattr("overture.train.loop.train", None)
+        assert "done: 2 updates" in overture("run", "tera:tiny", *SMALL).out
+        without.setattr("overture.outcome.same_data", lambda *_: False)
+        with pytest.raises(TypeError):
+            overture("run", "tera:tiny", *SMALL)
 
     other = overture("run", "tera:tiny", *SMALL, "--seed", "1")
     assert other.status == 0 and len(list((elsewhere / "runs").iterdir())) == 2

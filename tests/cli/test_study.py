@@ -3,16 +3,21 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from overture import laboratory
-from overture.cli.study import parse_budget, updates_for
+from overture.cli.study import in_words, parse_budget, speed_of, updates_for
+from overture.data.features import LogMel
 from overture.errors import OvertureError
 from overture.recipes import get
+from overture.tasks import finetune_classes
 
+from ..tasks.toys import waves
 from .conftest import Typed
 
 Overture = Callable[..., Typed]
@@ -48,22 +53,58 @@ def test_what_is_no_budget_is_said(text: str) -> None:
         parse_budget(text)
 
 
-def test_a_budget_is_so_many_updates_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_is_so_many_updates_of_the_fastest_measurement_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
+    seconds = iter([0.8, 0.5, 2.0, 0.25])  # other load slows some of them
 
     def measure(run: Any, updates: int) -> dict[str, float]:
         asked.append(run.fingerprint)
-        return {"seconds per update": 0.5, "audio seconds per update": 36.0, "GFLOP per update": 2.0}
+        return {"seconds per update": next(seconds), "audio seconds per update": 36.0, "GFLOP per update": 2.0}
 
     monkeypatch.setattr("overture.train.speed.measure", measure)
     run = get("tera:tiny")
-    assert updates_for(run, *parse_budget("1m"), tmp_path) == 120
-    assert updates_for(run, *parse_budget("5h-audio"), tmp_path) == 500
-    assert updates_for(run, *parse_budget("1e12flop"), tmp_path) == 500
-    assert updates_for(run, *parse_budget("1s"), tmp_path) == 2
-    assert asked == [run.fingerprint]
-    updates_for(get("tera"), 60.0, "s", tmp_path)
-    assert asked == [run.fingerprint, get("tera").fingerprint]
+    speed = speed_of(run, tmp_path, times=3)
+    assert (speed["seconds per update"], speed["measured"]) == (0.5, [0.8, 0.5, 2.0]) and len(asked) == 3
+    assert updates_for(speed, *parse_budget("1m")) == 120
+    assert updates_for(speed, *parse_budget("5h-audio")) == 500
+    assert updates_for(speed, *parse_budget("1e12flop")) == 500
+    assert updates_for(speed, *parse_budget("1s")) == 2
+    assert in_words(speed, 120, "1m", "s") == "1m are 120 updates of 0.5 s (fastest of 0.8, 0.5, 2 s)"
+    assert in_words(speed, 500, "5h-audio", "h-audio") == "5h-audio are 500 updates of 36 s of audio"
+    assert speed_of(run, tmp_path, times=3) == speed and len(asked) == 3  # a study that goes on keeps its plan
+    speed_of(get("tera"), tmp_path, times=1)
+    assert asked == [run.fingerprint] * 3 + [get("tera").fingerprint]
+
+
+def test_recipes_of_different_front_ends_are_compared(
+    overture: Overture, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames beside samples, and two sizes of one recipe: one control a front end, the samples' is log-mel."""
+    other = replace(get("tera:tiny"), frontend=LogMel(mels=40))
+    known = {"waves": waves(), "forty": other}
+    monkeypatch.setattr("overture.recipes.get", lambda name: known[name])
+    monkeypatch.setattr("overture.train.speed.matrix_peak", lambda engine, bf16: 1e9)
+    few = partial(finetune_classes.finetune, updates=2, rates=(1e-3,))
+    monkeypatch.setattr(finetune_classes, "finetune", few)
+    answer = overture("compare", *known, "--where", FEW, "--budget", "0.2s", "--seeds", "1", "--task", "speaker-finetune",
+                      "--task", "speaker-id", "--labels", "0.5m")  # fmt: skip
+    assert answer.status == 0, answer.err
+    path = elsewhere / answer.out.split("result: ")[1].splitlines()[0]
+    result = json.loads(path.read_text(encoding="utf8"))
+    networks = {f"{name}{kind}" for name in known for kind in ("", ", untrained")}
+    assert set(result["arms"]) == networks and result["task"] == "speaker-finetune"
+    assert set(result["also"]["speaker-id"]["arms"]) == networks | {"log-mel", "log-mel of forty"}
+    assert result["kinds"]["log-mel of forty"] == "input" and result["kinds"]["waves, untrained"] == "untrained"
+    for name in known:
+        speed = result["calibration"][name]
+        assert speed["seconds per update"] == min(speed["measured"]) and len(speed["measured"]) == 3
+        updates = updates_for(speed, 0.2, "s")
+        assert f"{name}: 0.2s are {updates:,} updates of {speed['seconds per update']:.3g} s (fastest of " in answer.out
+        assert result["cost_by_arm"][name]["updates"] == max(10, updates)
+    page = (elsewhere / answer.out.split("report: ")[1].splitlines()[0]).read_text(encoding="utf8")
+    assert "At the end of pre-training" in page and "codes used" in page
 
 
 @pytest.mark.parametrize(
@@ -74,7 +115,7 @@ def test_a_budget_is_so_many_updates_measured_once(tmp_path: Path, monkeypatch: 
         (["compare", "tera:tiny", "--labels", "5h-audio"], "--labels 5h-audio: say how long, as in 15m"),
         (["compare", "tera:tiny", "--labels", "many"], "a budget of 'many' is not understood"),
         (["compare", "tera:tiny", "--data", "embeded"], "no corpus 'embeded'. Did you mean 'embedded'"),
-        (["compare", "tera:tiny", "--task", "speaker"], "no task 'speaker'. Did you mean 'speaker-id'?"),
+        (["compare", "tera:tiny", "--task", "speaker"], "no task 'speaker'. Did you mean 'speaker-id' or"),
         (["check", "terra"], "no recipe 'terra'. Did you mean 'tera'?"),
         (["check", "tera:tiny"], "no recipe 'tera:tiny'. Did you mean 'tera'?"),
     ],

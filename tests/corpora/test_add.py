@@ -356,3 +356,24 @@ def test_what_is_not_there_or_no_table(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(OvertureError, match=r"no recordings found"):
         add("mine", tmp_path / "nothing")
+
+
+def test_columns_from_the_names_of_files(put: Put, tmp_path: Path) -> None:
+    """As the Free Spoken Digit Dataset names its recordings."""
+    for i, name in enumerate(("7_george_0", "7_jackson_12", "0_george_1")):
+        put(f"digits/recordings/{name}.wav", i)
+    add("digits", tmp_path / "digits", named="{text}_{speaker}_{take}", fill={"language": "en"})
+    found = {(r["text"], r["speaker"], r["take"], r["language"]) for r in rows("digits")}
+    assert found == {("7", "george", 0, "en"), ("7", "jackson", 12, "en"), ("0", "george", 1, "en")}
+    add("folders", tmp_path / "digits", named="{kind}/{text}_{speaker}_{take}")
+    assert {r["kind"] for r in rows("folders")} == {"recordings"}
+    put("digits/odd.wav", 4)
+    with pytest.raises(
+        OvertureError, match=r"odd\.wav, audio: is not named as '\{text\}_\{speaker\}_\{take\}' says. Rename it"
+    ):
+        add("odd", tmp_path / "digits", named="{text}_{speaker}_{take}")
+    add("odd", tmp_path / "digits", named="{text}_{speaker}_{take}", on_problem="skip")
+    assert len(rows("odd")) == 3
+    for wrong in ("{text}{speaker}", "{text}_{text}", "name", "{duration}_{text}", "{text_{speaker}"):
+        with pytest.raises(OvertureError, match=r"--named "):
+            add("wrong", tmp_path / "digits", named=wrong)

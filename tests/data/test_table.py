@@ -64,6 +64,16 @@ def test_selections_keep_their_row_numbers() -> None:
 def test_a_wrong_expression_names_the_columns() -> None:
     with pytest.raises(OvertureError, match=r"--where .spekaer = 'x'(.|\n)*Columns of 'embedded': id,.* speaker,"):
         Table.open("embedded", "spekaer = 'x'")
+    for wrong, said in (
+        ("spekaer = 'x'", "there is no column 'spekaer'. Did you mean 'speaker'"),
+        ('language = "es"', "there is no column 'es'. Text stands in single quotes: 'es'. Columns of"),
+        ("duration >", "Parser Error: syntax error at or near"),
+        ("lenght(text) > 3", "Scalar Function with name lenght does not exist. Columns of"),
+        ("zzzzzzzz = 1", "there is no column 'zzzzzzzz'. Columns of"),
+    ):
+        with pytest.raises(OvertureError) as caught:
+            Table.open("embedded", wrong)
+        assert said in str(caught.value) and "\n" not in str(caught.value) and "LINE" not in str(caught.value)
     with pytest.raises(OvertureError, match="Did you mean 'speaker'"):
         Table.open("embedded").numpy("speeker")
 

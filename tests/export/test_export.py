@@ -1,9 +1,13 @@
 """overture.export: what is refused, which weights go out, what the model card says, what can be done with the folder."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +43,21 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(run_folder, tmp_path_factory.mktemp("hf") / "tera")
+
+
+@pytest.fixture(scope="module")
+def wave_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run whose network is transformers' own class."""
+    folder = tmp_path_factory.mktemp("runs") / "wav2vec2"
+    run = get("wav2vec2:tiny")
+    with Engine.start() as engine:
+        train(replace(run, data=replace(run.data, where=FEW), loop=replace(run.loop, updates=2)), folder, engine=engine)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wave_exported(wave_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(wave_folder, tmp_path_factory.mktemp("hf") / "wav2vec2")
 
 
 @pytest.fixture
@@ -187,3 +206,102 @@ def test_load_run_wants_a_checkpoint(copy: Path) -> None:
         (checkpoint / "state.json").unlink()  # as a kill while writing leaves it
     with pytest.raises(OvertureError, match="has no checkpoint yet"):
         load_run(copy)
+
+
+def test_a_network_of_transformers_goes_out_under_its_own_class(wave_folder: Path, wave_exported: Path) -> None:
+    from transformers import AutoFeatureExtractor, AutoModelForPreTraining, Wav2Vec2FeatureExtractor
+
+    assert not list(wave_exported.glob("*.py"))  # nothing to trust
+    assert json.loads((wave_exported / "config.json").read_text())["architectures"] == ["Wav2Vec2ForPreTraining"]
+    model = AutoModelForPreTraining.from_pretrained(wave_exported)
+    kept = tensors(wave_folder)
+    assert {f"model/network.{n}" for n in model.state_dict()} == {n for n in kept if n.startswith("model/")}
+    assert all(torch.equal(value, kept[f"model/network.{n}"]) for n, value in model.state_dict().items())
+    extractor = AutoFeatureExtractor.from_pretrained(wave_exported)
+    assert isinstance(extractor, Wav2Vec2FeatureExtractor) and extractor.sampling_rate == 16_000
+    assert extractor.return_attention_mask and extractor.do_normalize
+
+
+def test_pre_training_can_be_continued_in_transformers(wave_exported: Path) -> None:
+    from transformers import AutoModelForPreTraining
+    from transformers.models.wav2vec2.modeling_wav2vec2 import _sample_negative_indices
+
+    model = AutoModelForPreTraining.from_pretrained(wave_exported).train()
+    x, mask = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 24, dtype=torch.bool)
+    mask[:, 5:15] = True
+    negatives = torch.from_numpy(_sample_negative_indices((2, 24), 5, mask.numpy())).long()
+    model(x, mask_time_indices=mask, sampled_negative_indices=negatives).loss.backward()
+    parts = ("quantizer.", "project_q.", "project_hid.")
+    assert all(p.grad is not None and p.grad.any() for n, p in model.named_parameters() if n.startswith(parts))
+
+
+@pytest.mark.parametrize("spoil", ["one value", "not a number", "normalisation", "rate", "class"])
+def test_a_spoilt_folder_of_transformers_own_class_is_refused(
+    wave_folder: Path, wave_exported: Path, tmp_path: Path, spoil: str
+) -> None:
+    run, model = load_run(wave_folder)
+    out = Path(shutil.copytree(wave_exported, tmp_path / "hf"))
+    check(run, model, out)  # untouched, it passes
+
+    def change(name: str, **values: Any) -> None:
+        path = out / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    weights = load_file(out / "model.safetensors")
+    if spoil == "one value":
+        weights["quantizer.codevectors"][0, 0, 0] += 1e-4
+    elif spoil == "not a number":
+        weights["project_q.bias"][0] = float("nan")
+    elif spoil == "normalisation":
+        change("preprocessor_config.json", do_normalize=False)
+    elif spoil == "rate":
+        change("config.json", conv_stride=[5, 2, 2, 2, 2, 2, 1])
+    else:
+        change("config.json", layer_norm_eps=0.1)
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(OvertureError, match=r"not exported: the (model loaded|feature extractor)"):
+        check(run, model, out)
+
+
+@pytest.mark.parametrize("kind", ["exported", "wave_exported"])
+def test_the_lines_of_the_card_run_as_they_stand(kind: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(kind)
+    card = (folder / "README.md").read_text(encoding="utf8")
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert ("trust_remote_code" in code) == (kind == "exported")
+    code = f"import sys; sys.modules['overture'] = None\n{code}print('shape', tuple(states.shape))\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rate = float(re.search(r"([\d.]+) a second", code)[1])  # type: ignore[index]
+    steps = int(re.search(r"shape \(1, (\d+), 32\)", done.stdout)[1])  # type: ignore[index]
+    assert abs(steps - rate) <= 1
+
+
+def test_the_card_has_a_licence_field(exported: Path) -> None:
+    import yaml
+
+    front = yaml.safe_load((exported / "README.md").read_text(encoding="utf8").split("---")[1])
+    assert front["license"] == "other"
+    assert front["license_name"] == "; ".join(sorted({str(v) for v in Table.open("embedded", FEW).numpy("licence")}))
+
+
+def test_exporting_prints_nothing_and_leaves_transformers_as_talkative_as_it_was(
+    wave_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging
+
+    before = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    capfd.readouterr()
+    export(wave_folder, tmp_path / "hf")
+    assert capfd.readouterr() == ("", "")
+    assert (logging.is_progress_bar_enabled(), logging.get_verbosity()) == before
+
+
+def test_a_fine_tuned_run_is_refused_with_what_to_do_instead(copy: Path, tmp_path: Path) -> None:
+    path = copy / "run.json"
+    about = json.loads(path.read_text(encoding="utf8"))
+    about |= {"recipe": "tera-asr", "size": "finetune", "config": about["config"] | {"start": "tera-abc123"}}
+    path.write_text(json.dumps(about), encoding="utf8")
+    with pytest.raises(OvertureError, match=r"fine-tuned.*'overture export .*tera-abc123 OUT'.*head"):
+        export(copy, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()

@@ -15,7 +15,7 @@ from rich.console import Console
 from overture.errors import OvertureError
 from overture.report import comparison_table, results_markdown, write_comparison_report, write_run_report
 from overture.report.charts import Curve, line_chart, nice, smoothed
-from overture.report.verdict import REAL, UNTESTED, measured, verdict
+from overture.report.verdict import REAL, UNTESTED, controls, measured, verdict
 from overture.report.words import duration, fixed, flat, number, p_value, scaled
 
 EVIL = "<script>alert('ö')</script>\" onload=\"x"
@@ -414,6 +414,30 @@ def test_a_comparison_as_compare_writes_it(tmp_path: Path) -> None:
     ):
         assert words in page.text, words
     assert " where " not in page.text.split("Data corpus")[1].split("pretraining")[0], "what is none is left out"
+
+
+def test_controls_are_told_by_their_kind(tmp_path: Path) -> None:
+    kinds = {"log-Mel": "input", "untrained": "untrained", "tera": "trained"}
+    plain = a_result(kinds=kinds)
+    assert controls(plain, measured(plain)) == ["log-Mel", "untrained"]
+    among = a_result(kinds=dict.fromkeys(kinds, "trained"))  # an arm that is only ever `worse`, and pre-trained
+    assert controls(among, measured(among)) == []
+    page = read(write_comparison_report(among, {}, tmp_path / "c.html"))
+    assert " control " not in page.text
+    old = a_result()
+    assert controls(old, measured(old)) == ["log-Mel", "untrained"]  # from before kinds were recorded
+
+
+def test_what_pretraining_watched_at_its_end_is_shown(tmp_path: Path) -> None:
+    watch = {
+        "tera": [{"code_perplexity": 30.0, "top_code": 0.25}, {"code_perplexity": 34.0, "top_code": None}],
+        "b": [{}],
+    }
+    page = read(write_comparison_report(a_result(pretraining_watch=watch), {}, tmp_path / "c.html"))
+    shown_there = page.text.split("At the end of pre-training")[1].split("Cost")[0]
+    assert "arm code perplexity top code tera 32 0.25" in shown_there and " b " not in shown_there
+    without = read(write_comparison_report(a_result(pretraining_watch={"tera": [{}]}), {}, tmp_path / "d.html"))
+    assert "At the end of pre-training" not in without.text
 
 
 def rows_of(text: str, first: str, last: str) -> list[str]:

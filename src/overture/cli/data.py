@@ -99,6 +99,12 @@ def add(
         list[str] | None,
         typer.Option("--fill", help="COLUMN=VALUE for rows without one, e.g. language=es; may be repeated."),
     ] = None,
+    named: Annotated[
+        str | None,
+        typer.Option(
+            "--named", help="How recordings are named, e.g. {text}_{speaker}_{take}: columns from file names."
+        ),
+    ] = None,
     audio: Annotated[
         Path | None, typer.Option("--audio", help="The folder that paths are relative to and must lie in.")
     ] = None,
@@ -122,8 +128,8 @@ def add(
 
     with _progress("reading") as progress:
         about = import_(
-            name, path, transcripts=transcripts, columns=_pairs("--column", column), fill=_pairs("--fill", fill), audio=audio, encoding=encoding,
-            copy=copy, replace=replace, on_problem=on_problem, limit=limit, progress=progress,
+            name, path, transcripts=transcripts, columns=_pairs("--column", column), fill=_pairs("--fill", fill), named=named,
+            audio=audio, encoding=encoding, copy=copy, replace=replace, on_problem=on_problem, limit=limit, progress=progress,
         )  # fmt: skip
     _said(about)
 
@@ -222,7 +228,10 @@ def show(
         highlight=False,
     )
     console.print(
-        f"{folder}" + ("" if table.root == folder else f", recordings in {table.root}"), style="dim", highlight=False
+        f"{folder}" + ("" if table.root == folder else f", recordings in {table.root}"),
+        style="dim",
+        highlight=False,
+        soft_wrap=True,
     )
     if where:
         console.print(f"where {escape(where)}", style="yellow", highlight=False)
@@ -246,7 +255,7 @@ def show(
     ):
         said = look.values(table, column)
         if said:
-            many = f"{total[label]}: " if label in ("languages", "speakers") else ""
+            many = f"{total[label]}: " if label in ("languages", "speakers") and total[label] else ""
             facts.add_row(label, escape(many + said))
     for key, label in (("no_text", "without text"), ("clipped", "clipped"), ("silent", "silent"), ("stereo", "stereo")):
         if total[key] is not None:

@@ -1,6 +1,7 @@
 """The verbs about one recipe or run: list, show, run, export, report, bench."""
 
 import json
+import os
 import re
 import shutil
 import textwrap
@@ -91,12 +92,10 @@ def run(
 
     from rich.console import Console
 
-    from overture import recipes
+    from overture import outcome, recipes
     from overture.cli.progress import Live
     from overture.config import override, to_dict
     from overture.report import write_run_report
-    from overture.train.engine import Engine
-    from overture.train.loop import train
     from overture.train.track import TensorBoardTracker, Tracker, TrackioTracker
 
     if engine not in ("ddp", "fsdp"):
@@ -112,11 +111,15 @@ def run(
         if name not in known:
             raise OvertureError(f"no tracker {name!r}. {near(name, known)}")
     folder = out / configured.folder_name
-    with Engine.start("fsdp" if engine == "fsdp" else "ddp") as machine:
-        console = Console(quiet=not machine.first)
-        console.print(f"{configured.recipe}:{configured.size} in {folder}")
-        with Live(console) as live:
-            outcome = train(
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    console.print(f"{configured.recipe}:{configured.size} in {folder}")
+    ended = outcome.kept(folder)
+    if ended is None or track or not outcome.same_data(configured, folder):
+        from overture.train.engine import Engine
+        from overture.train.loop import train
+
+        with Engine.start("fsdp" if engine == "fsdp" else "ddp") as machine, Live(console) as live:
+            found = train(
                 configured,
                 folder,
                 engine=machine,
@@ -124,17 +127,18 @@ def run(
                 on_record=live.record,
                 on_progress=live.preparing,
             )
-        if machine.first:
-            if not outcome.finished:
-                console.print(
-                    f"saved at update {outcome.updates} of {configured.loop.updates}; the same command goes on"
-                )
+            if machine.first and found.finished:
+                outcome.keep(found)
+        if not found.finished:
+            console.print(f"saved at update {found.updates} of {configured.loop.updates}; the same command goes on")
+            if machine.first:
                 raise typer.Exit(130)  # so that `overture run ... && overture export ...` exports no half-trained model
-            console.print(
-                f"done: {outcome.updates} updates, {outcome.audio_hours:.2f} h of audio in {outcome.seconds:.0f} s"
-            )
-            page = write_run_report(folder, defaults=to_dict(recipes.get(recipe)))
-            console.print(f"report: {page}", soft_wrap=True)
+        ended = outcome.kept(folder)
+    if not console.quiet and ended is not None:
+        hours, seconds = ended["audio_hours"], ended["seconds"]
+        console.print(f"done: {ended['updates']} updates, {hours:.2f} h of audio in {seconds:.0f} s")
+        page = write_run_report(folder, defaults=to_dict(recipes.get(recipe)))
+        console.print(f"report: {page}", soft_wrap=True)
 
 
 def export(

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +13,13 @@ from overture.errors import OvertureError, near
 from overture.tasks import TASKS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from overture.run import Run
+    from overture.study import Arm
 
 FEWEST = 10  # updates of a run in a comparison
+TIMES, UPDATES = 3, 4  # short measurements of a recipe's speed, and the updates of one
 BUDGET = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(s|m|h|h-audio|flop)")
 
 
@@ -68,7 +72,8 @@ def compare(
 ) -> None:
     """Same budget, your corpus and task: which recipe is best?
 
-    And is the difference real? Two controls stand beside them: the front end alone (log-mel), and each network untrained.
+    And is the difference real? Controls stand beside them: the front ends alone (log-mel), and each network untrained.
+    A budget of time is turned into updates by timing a few of them; other work on the machine meanwhile makes it less.
     """
     from dataclasses import replace
 
@@ -92,18 +97,21 @@ def compare(
         find_task(named)  # a slip is said before anything is measured
     console = Console()
     arms: list[Arm] = []
+    measured: dict[str, dict[str, Any]] = {}
     with Live(console) as live:
         for name in dict.fromkeys(names):
             run = recipes.get(name)
             run = replace(run, data=replace(run.data, corpus=data, where=where))
             live.record({"kind": "stage", "text": f"{name}: how many updates are {budget}?"})
-            updates = updates_for(run, amount, unit, runs)
+            measured[name] = speed = speed_of(run, runs, times=TIMES if unit == "s" else 1)
+            updates = updates_for(speed, amount, unit)
+            live.record({"kind": "stage", "text": f"{name}: {in_words(speed, updates, budget, unit)}"})
             if updates < FEWEST:
                 live.record({"kind": "note", "text": f"{budget} pays for {updates} updates; {FEWEST} are made"})
             run = replace(run, loop=replace(run.loop, updates=max(FEWEST, updates)))
-            if not any(a.kind == "input" and a.run.frontend == run.frontend for a in arms):
-                title = "log-mel" if type(run.frontend).__name__ == "LogMel" else type(run.frontend).__name__
-                arms.append(Arm(name=title, run=run, kind="input"))
+            control = Arm(name=control_name(name, run, arms), run=run, kind="input")
+            if not any(a.kind == "input" and a.input_frontend == control.input_frontend for a in arms):
+                arms.append(control)
             arms += [Arm(name=f"{name}, untrained", run=run, kind="untrained"), Arm(name=name, run=run)]
         study = Study(
             arms=tuple(arms),
@@ -112,7 +120,7 @@ def compare(
             where=where,
             seeds=tuple(range(seeds)),
         )
-        result = conduct(study, runs, live.record, budget=budget)
+        result = conduct(study, runs, live.record, budget=budget) | {"calibration": measured}
     folders = {arm: [runs / name for name in found] for arm, found in result["runs"].items()}
     recipe_names = "-".join(dict.fromkeys(n.replace(":", "-") for n in names))
     stem = f"compare-{recipe_names}-{fingerprint([study, budget])[:6]}"
@@ -136,19 +144,55 @@ def parse_budget(text: str) -> tuple[float, str]:
     return (amount * {"s": 1, "m": 60, "h": 3600}[unit], "s") if unit in "smh" else (amount, unit)
 
 
-def updates_for(run: "Run", amount: float, unit: str, home: Path) -> int:
-    """How many updates of `run` a budget pays for; measured once on this machine and kept, so that a study that goes on keeps its plan."""
+def control_name(recipe: str, run: "Run", arms: "Sequence[Arm]") -> str:
+    """What the arm of a front end alone is called: by its kind, and by its recipe where another front end has that name."""
+    kind = type(run.frontend).__name__
+    name = {"LogMel": "log-mel", "Waveform": "log-mel", "KaldiFbank": "filter bank"}.get(kind, kind)
+    return name if all(a.name != name for a in arms) else f"{name} of {recipe}"
+
+
+def speed_of(run: "Run", home: Path, *, times: int) -> dict[str, Any]:
+    """How fast `run` is on this machine and what an update is; measured once and kept, so that a study that goes on keeps its plan.
+
+    The fastest of so many short measurements, each after updates to warm up: other load can only make one slower.
+    """
     from overture.steps import Step
     from overture.train.speed import measure
 
     def calibrate(folder: Path) -> None:
-        (folder / "speed.json").write_text(json.dumps(measure(run, 8)), encoding="utf8")
+        found = [measure(run, UPDATES) for _ in range(times)]
+        seconds = [one["seconds per update"] for one in found]
+        (folder / "speed.json").write_text(
+            json.dumps({**min(found, key=lambda one: one["seconds per update"]), "measured": seconds}), encoding="utf8"
+        )
 
-    folder = Step("speed", {"run": run}, calibrate).perform(home / "judged")
-    speed = json.loads((folder / "speed.json").read_text(encoding="utf8"))
-    cost = {
-        "s": speed["seconds per update"],
-        "h-audio": speed["audio seconds per update"] / 3600,
-        "flop": speed["GFLOP per update"] * 1e9,
+    made_of = {"run": run, "measurements": times, "updates": UPDATES}
+    folder = Step("speed", made_of, calibrate).perform(home / "judged")
+    speed: dict[str, Any] = json.loads((folder / "speed.json").read_text(encoding="utf8"))
+    return speed
+
+
+def cost_of(speed: "Mapping[str, Any]", unit: str) -> float:
+    """An update's share of a budget, in its unit."""
+    return float(
+        {
+            "s": speed["seconds per update"],
+            "h-audio": speed["audio seconds per update"] / 3600,
+            "flop": speed["GFLOP per update"] * 1e9,
+        }[unit]
+    )
+
+
+def updates_for(speed: "Mapping[str, Any]", amount: float, unit: str) -> int:
+    """How many updates a budget pays for."""
+    return math.floor(amount / cost_of(speed, unit))
+
+
+def in_words(speed: "Mapping[str, Any]", updates: int, budget: str, unit: str) -> str:
+    """`30m are 1,200 updates of 1.50 s (fastest of 1.50, 1.62, 1.71 s)`."""
+    of = {
+        "s": f"{speed['seconds per update']:.3g} s (fastest of {', '.join(f'{s:.3g}' for s in speed['measured'])} s)",
+        "h-audio": f"{speed['audio seconds per update']:.3g} s of audio",
+        "flop": f"{speed['GFLOP per update']:.3g} GFLOP",
     }[unit]
-    return math.floor(amount / float(cost))
+    return f"{budget} are {updates:,} updates of {of}"

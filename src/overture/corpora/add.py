@@ -1,12 +1,13 @@
 """`overture data add`: from somebody's recordings, in whichever of the common layouts, to a corpus."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from overture.corpora import common_voice, huggingface, kaldi, lhotse_cuts, librispeech, manifest
-from overture.corpora.build import Listing, OnProblem, build
-from overture.data.check import LIMIT
+from overture.corpora.build import MEASURED, Listing, OnProblem, Row, build
+from overture.data.check import LIMIT, Problem
 from overture.errors import OvertureError
 
 
@@ -17,6 +18,7 @@ def add(
     transcripts: Path | None = None,
     columns: Mapping[str, str] | None = None,
     fill: Mapping[str, str] | None = None,
+    named: str | None = None,
     audio: Path | None = None,
     encoding: str = "utf-8",
     copy: bool = False,
@@ -28,8 +30,9 @@ def add(
     """Makes the corpus `name` of what is at `path` and returns what its corpus.json says.
 
     `transcripts`: a TSV, CSV or JSON-lines file; without it the layout is detected. `columns`: {our column: theirs}. `fill`: values for the
-    columns of rows that have none, e.g. {"language": "es"}. `audio`: the folder that paths are relative to and must lie in. Recordings are
-    referenced where they are unless `copy`. `limit`: the longest utterance, s.
+    columns of rows that have none, e.g. {"language": "es"}. `named`: how recordings are named, without the ending: of
+    "{text}_{speaker}_{take}" the file 7_anna_0.wav gets text 7, speaker anna and a free column take. `audio`: the folder that paths are
+    relative to and must lie in. Recordings are referenced where they are unless `copy`. `limit`: the longest utterance, s.
     Raises OvertureError with every problem's file, row, field and way out; then nothing is written.
     """
     path = path.absolute()
@@ -41,8 +44,12 @@ def add(
         encoding,
     )
 
+    pattern = None if named is None else _pattern(named)
+
     def importer(folder: Path) -> Listing:
         listing = read(folder)
+        if pattern is not None:
+            _from_names(listing, pattern, str(named))
         for row in listing.rows:
             for column, value in ({"source": path.name} | dict(fill or {})).items():
                 if row.get(column) in (None, ""):
@@ -50,6 +57,45 @@ def add(
         return listing
 
     return build(name, importer, replace=replace, copy=copy, on_problem=on_problem, limit=limit, progress=progress)
+
+
+def _pattern(named: str) -> re.Pattern[str]:
+    """`{text}_{speaker}` as a regular expression over a path without its ending. Raises OvertureError when it is none."""
+    parts = re.split(r"\{(\w+)\}", named)
+    columns = parts[1::2]
+    reserved = {*MEASURED, "audio", "start", "duration"}
+    if not columns or len(set(columns)) < len(columns) or set(columns) & reserved or "{" in "".join(parts[::2]):
+        raise OvertureError(
+            f"--named {named!r}: write columns in braces and what stands between them, as in '{{text}}_{{speaker}}_{{take}}'; "
+            f"each once, none of {', '.join(sorted(reserved))}."
+        )
+    if any(gap == "" for gap in parts[2:-2:2]):
+        raise OvertureError(
+            f"--named {named!r}: nothing stands between two columns, so nobody can tell where one ends."
+        )
+    named_groups = [re.escape(p) if i % 2 == 0 else rf"(?P<{p}>[^/]+?)" for i, p in enumerate(parts)]
+    return re.compile(r"(?:.*/)?" + "".join(named_groups))
+
+
+def _from_names(listing: Listing, pattern: re.Pattern[str], named: str) -> None:
+    """Fill columns that rows lack from the names of their recordings; a name that does not fit is a problem of its row."""
+    fitting: list[Row] = []
+    for number, row in enumerate(listing.rows, start=1):
+        path = Path(str(row.get("audio") or ""))
+        found = pattern.fullmatch(path.with_suffix("").as_posix())
+        if found is None:
+            what = f"is not named as {named!r} says"
+            hint = "Rename it, move it away, or mend --named."
+            line = row.get("_row", number)
+            listing.problems.append(Problem(kind="bad row", what=what, way_out=hint, file=path.as_posix(), row=line))
+            continue
+        for column, value in found.groupdict().items():
+            if row.get(column) in (None, ""):
+                row[column] = value
+        fitting.append(row)
+    listing.rows[:] = fitting
+    free = [c for c in pattern.groupindex if c not in manifest.ALIASES]
+    manifest.typed(listing.rows, free)
 
 
 def _reader(

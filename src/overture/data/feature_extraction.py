@@ -1,14 +1,15 @@
-"""A transformers feature extractor around Overture's spectral front ends.
+"""A transformers feature extractor for each front end: transformers' own for samples, ours around the spectral ones.
 
 An exported folder carries a copy of this file and of what it imports, so `AutoFeatureExtractor` loads it without Overture.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers import BatchFeature, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
-from overture.data.features import KaldiFbank, LogMel
+from overture.data.features import KaldiFbank, LogMel, Waveform
 
 FRONTENDS = {"LogMel": LogMel, "KaldiFbank": KaldiFbank}
 
@@ -34,7 +35,7 @@ class SpectralFeatureExtractor(SequenceFeatureExtractor):
         raw_speech: np.ndarray | list[np.ndarray] | list[float],
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
-        **_: Any,
+        **_: Any,  # `padding`, as all feature extractors take it: to the longest, always
     ) -> BatchFeature:
         """One waveform (N,) or a list of them, mono, at `sampling_rate` Hz. Raises ValueError for another rate than the model's."""
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
@@ -50,3 +51,10 @@ class SpectralFeatureExtractor(SequenceFeatureExtractor):
         for i, part in enumerate(parts):
             values[i, : len(part)], mask[i, : len(part)] = part, 1
         return BatchFeature({"input_values": values, "attention_mask": mask}, tensor_type=return_tensors)
+
+
+def extractor_of(frontend: Any) -> SequenceFeatureExtractor:
+    """What computes the features of `frontend` (a `Waveform`, or one of `FRONTENDS`) in transformers."""
+    if isinstance(frontend, Waveform):
+        return Wav2Vec2FeatureExtractor(sampling_rate=frontend.rate, do_normalize=True, return_attention_mask=True)
+    return SpectralFeatureExtractor(type(frontend).__name__, asdict(frontend))

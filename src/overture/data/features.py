@@ -143,8 +143,12 @@ class KaldiFbank:
 
 def cmvn(features: np.ndarray) -> np.ndarray:
     """(T, F) -> (T, F): each channel with mean 0 and variance 1 over the utterance; a constant channel becomes 0."""
-    centred = features - features.mean(axis=0)
-    return np.asarray(centred / (centred.std(axis=0) + np.float32(1e-10)), dtype=np.float32)
+    mean = features.mean(axis=0)
+    centred = features - mean
+    deviation = centred.std(axis=0)
+    # What is left of a constant by rounding is not divided by next to nothing.
+    varies = deviation > 1e-5 * np.maximum(np.abs(mean), 1.0)
+    return np.asarray(centred / np.where(varies, deviation + np.float32(1e-10), np.inf), dtype=np.float32)
 
 
 def _frames(wave: np.ndarray, size: int, hop: int) -> np.ndarray:

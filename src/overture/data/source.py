@@ -110,11 +110,14 @@ class Cached:
         live, offsets = Live(table, frontend), [0]
         with (folder / "frames.f16").open("wb") as file:
             for index, frames in enumerate(in_order(live.__getitem__, range(len(table)), ahead=64)):
-                if not np.isfinite(frames).all():
+                with np.errstate(over="ignore"):
+                    half = frames.astype(np.float16)
+                if not np.isfinite(half).all():
                     raise OvertureError(
-                        f"row {live.ids[index].as_py()!r}: its features are not finite; is the recording damaged?"
+                        f"row {live.ids[index].as_py()!r}: its features are not finite, or beyond 65,504, the largest number of the "
+                        "cache. Is the recording damaged? If not, set data.cache=false"
                     )
-                file.write(frames.astype(np.float16).tobytes())
+                file.write(half.tobytes())
                 offsets.append(offsets[-1] + len(frames))
                 if progress is not None and index % 64 == 0:
                     progress(index / len(table))

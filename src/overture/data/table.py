@@ -14,6 +14,7 @@ expressions over them (`--where "language = 'es' and duration < 10"`), so each d
 import hashlib
 import json
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -43,6 +44,7 @@ COLUMNS = {
     "level": pa.float32(),  # dBFS, root mean square
     "clipped": pa.float32(),  # share of samples at full scale
 }
+FINGERPRINTED = ("id", "duration", "sha1", "text", "speaker", "language")  # columns that a table's fingerprint covers
 
 
 def corpora_home() -> Path:
@@ -136,9 +138,9 @@ class Table:
                     raise OvertureError(f"{query!r} is not a question (SELECT ...).")
                 return found.to_arrow_table()
             except duckdb.Error as error:
-                names = ", ".join(self.columns.column_names)
                 raise OvertureError(
-                    f"in --where {context or query!r}: {error}\nColumns of {self.name!r}: {names}."
+                    f"in --where {context or query!r}: {_in_a_line(error, context or query, self.columns.column_names)} "
+                    f"Columns of {self.name!r}: {', '.join(self.columns.column_names)}."
                 ) from error
 
     def take(self, indices: np.ndarray) -> Self:
@@ -184,7 +186,7 @@ class Table:
     def fingerprint(self) -> str:
         """12 hex digits that change when a row, its text or its audio does."""
         digest = hashlib.sha256(self.name.encode())
-        for column in ("id", "duration", "sha1", "text", "speaker", "language"):
+        for column in FINGERPRINTED:
             if column in self.columns.column_names:
                 sink = pa.BufferOutputStream()
                 part = self.columns.select([column]).combine_chunks()
@@ -192,3 +194,16 @@ class Table:
                     writer.write_table(part)
                 digest.update(sink.getvalue())
         return digest.hexdigest()[:12]
+
+
+def _in_a_line(error: Exception, expression: str, columns: list[str]) -> str:
+    """What DuckDB found wrong, without its drawing of the place and its own guesses; of a column that is not there, near names."""
+    text = str(error)
+    unknown = re.search(r'Referenced column "([^"]+)" not found', text)
+    if unknown:
+        name, found = unknown[1], near(unknown[1], columns)
+        if f'"{name}"' in expression:
+            found = f"Text stands in single quotes: '{name}'."
+        return f"there is no column {name!r}." + ("" if found.startswith("Known") else f" {found}")
+    what = re.split(r"\n\s*(?:LINE \d+:|Candidate |Did you mean )", text)[0]
+    return " ".join(what.split()).rstrip(".!") + "."

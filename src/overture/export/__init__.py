@@ -1,7 +1,8 @@
-"""Export: a run as a folder that `transformers` opens, with the pre-training head kept and a model card.
+"""Export: a run as a folder that `transformers` opens, with the parts of pre-training kept and a model card.
 
-The folder is loaded again with `AutoModel` and `AutoFeatureExtractor` and its outputs are held against the run's own on real
-utterances; where they differ, the folder is removed and the export refused.
+A network of ours goes out with a copy of its code; one that is transformers' own (`.network` of the encoder around it) under its
+own class, which opens without any. The folder is loaded again with the Auto classes and its outputs are held against the run's on
+real utterances; where they differ, the folder is removed and the export refused.
 """
 
 import importlib
@@ -10,7 +11,8 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,15 @@ import overture
 from overture import recipes
 from overture.config import from_dict
 from overture.data import audio, feature_extraction
+from overture.data.batch import valid_mask
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.export.card import model_card
 from overture.run import Run
 from overture.train.state import checkpoints, load_weights
 from overture.train.track import read_metrics
+
+TOLERANCE = 1e-4  # of the largest value: how far another order of additions may lead
 
 
 def read_run(folder: Path) -> tuple[Run, dict[str, Any]]:
@@ -37,8 +42,16 @@ def read_run(folder: Path) -> tuple[Run, dict[str, Any]]:
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
         name, config, mark = f"{about['recipe']}:{about['size']}", about["config"], about["fingerprint"]
-    except (ValueError, KeyError, TypeError) as error:
+        start = config.get("start")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OvertureError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    if about["size"] == "finetune":
+        encoder = f"'overture export {folder.parent / start} OUT'" if start else "a run of 'overture run'"
+        raise OvertureError(
+            f"{folder} is a fine-tuned model, an encoder with a head for one task, and no recipe's run: only pre-trained encoders are "
+            f"exported. Export what it started from, {encoder}, and train a head on it in transformers; the fine-tuned weights "
+            f"themselves are in {folder / 'checkpoints'} as safetensors"
+        )
     run = from_dict(recipes.get(name), config, where=str(path))
     if run.fingerprint != mark:
         raise OvertureError(
@@ -69,8 +82,9 @@ def export(folder: Path, out: Path) -> Path:
     about = json.loads((folder / "run.json").read_text(encoding="utf8"))
     out.mkdir(parents=True, exist_ok=True)
     try:
-        _write(run, model, about, folder, out)
-        check(run, model, out)
+        with _quiet():
+            _write(run, model, about, folder, out)
+            check(run, model, out)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
@@ -78,25 +92,28 @@ def export(folder: Path, out: Path) -> Path:
 
 
 def _write(run: Run, model: Any, about: dict[str, Any], folder: Path, out: Path) -> None:
-    kind = type(model)
+    network = getattr(model, "network", model)
+    kind = type(network)
     own = not kind.__module__.startswith("transformers.")
     if own:  # AutoModel finds the classes in a copy of their file
         module = kind.__module__.rpartition(".")[2]
-        model.config.auto_map = {
-            "AutoConfig": f"{module}.{type(model.config).__name__}",
+        network.config.auto_map = {
+            "AutoConfig": f"{module}.{type(network.config).__name__}",
             "AutoModel": f"{module}.{kind.__name__}",
         }
         _carry(kind.__module__, out)
-    model.save_pretrained(out, safe_serialization=True)
-    extractor = feature_extraction.SpectralFeatureExtractor(type(run.frontend).__name__, asdict(run.frontend))  # type: ignore[call-overload]
+    network.save_pretrained(out, safe_serialization=True)
+    extractor = feature_extraction.extractor_of(run.frontend)
     extractor.save_pretrained(out)
-    path = out / "preprocessor_config.json"
-    config = json.loads(path.read_text(encoding="utf8"))
-    config["auto_map"] = {"AutoFeatureExtractor": "feature_extraction.SpectralFeatureExtractor"}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf8")
-    _carry(feature_extraction.__name__, out)
+    if isinstance(extractor, feature_extraction.SpectralFeatureExtractor):
+        path = out / "preprocessor_config.json"
+        config = json.loads(path.read_text(encoding="utf8"))
+        config["auto_map"] = {"AutoFeatureExtractor": "feature_extraction.SpectralFeatureExtractor"}
+        path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf8")
+        _carry(feature_extraction.__name__, out)
     (out / "overture.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
-    (out / "README.md").write_text(model_card(run, about, read_metrics(folder), folder), encoding="utf8")
+    card = model_card(run, about, read_metrics(folder), folder, frame_rate=model.frame_rate, own_code=own)
+    (out / "README.md").write_text(card, encoding="utf8")
 
 
 def _carry(module: str, out: Path) -> None:
@@ -115,33 +132,93 @@ def _carry(module: str, out: Path) -> None:
         _carry(other, out)
 
 
-def check(run: Run, model: torch.nn.Module, out: Path) -> None:
+def check(run: Run, model: Any, out: Path) -> None:
     """Hold what `transformers` loads from `out` against `model` on two embedded utterances of different length.
 
-    Raises OvertureError when a feature or an output differs.
+    Raises OvertureError when a feature, a weight or an output differs.
     """
-    from transformers import AutoFeatureExtractor, AutoModel
+    from transformers import AutoFeatureExtractor
 
     table = Table.open("embedded", "duration between 1 and 3")
     rows = [table.row(i) for i in (0, len(table) // 2)]
     waves = [audio.read(r["audio"], rate=run.frontend.rate, start=r["start"], duration=r["duration"]) for r in rows]
     sys.stdout.flush()
-    loaded = AutoModel.from_pretrained(out, trust_remote_code=True).eval()
-    extractor = AutoFeatureExtractor.from_pretrained(out, trust_remote_code=True)
-    inputs = extractor(waves, sampling_rate=run.frontend.rate, return_tensors="pt")
+    own_code = not hasattr(model, "network")
+    extractor = AutoFeatureExtractor.from_pretrained(out, trust_remote_code=own_code)
+    inputs = extractor(waves, sampling_rate=run.frontend.rate, return_tensors="pt", padding=True)
     for i, wave in enumerate(waves):
         mine = run.frontend(wave)
         if not np.array_equal(mine, inputs["input_values"][i, : len(mine)].numpy()):
             raise OvertureError(
                 f"not exported: the feature extractor in {out} gives other features than the run's front end"
             )
+    (_same_code if own_code else _same_class)(model, inputs, out)
+
+
+def _same_code(model: Any, inputs: Any, out: Path) -> None:
+    """A network that goes out with its code: everything to the bit."""
+    from transformers import AutoModel
+
+    loaded = AutoModel.from_pretrained(out, trust_remote_code=True).eval()
     with torch.no_grad():
         theirs, ours = loaded(**inputs).to_tuple(), model(**inputs).to_tuple()
     for a, b in zip(theirs, ours, strict=True):
-        difference = float((a - b).abs().max())
-        if not difference == 0.0:
-            raise OvertureError(
-                f"not exported: the model loaded from {out} differs from the run by up to {difference:.3g}"
-            )
+        _near("an output", a, b, 0.0, out)
     if missing := set(model.state_dict()) ^ set(loaded.state_dict()):
         raise OvertureError(f"not exported: {', '.join(sorted(missing))} did not survive; {overture.__version__}")
+
+
+def _same_class(model: Any, inputs: Any, out: Path) -> None:
+    """A network of transformers' own class, which computes it its own way: weights to the bit, outputs but for rounding."""
+    from transformers import AutoModel, AutoModelForPreTraining
+
+    whole = AutoModelForPreTraining.from_pretrained(out).eval()
+    if type(whole) is not type(model.network):
+        raise OvertureError(f"not exported: {out} opens as {type(whole).__name__}, not {type(model.network).__name__}")
+    kept, given = whole.state_dict(), model.network.state_dict()
+    if missing := kept.keys() ^ given.keys():
+        raise OvertureError(f"not exported: {', '.join(sorted(missing))} did not survive; {overture.__version__}")
+    for name, value in given.items():
+        _near(name, kept[name], value, 0.0, out)
+    lengths = inputs["attention_mask"].sum(1)
+    with torch.no_grad():
+        states, steps = model.states(inputs["input_values"], lengths)
+        last = AutoModel.from_pretrained(out).eval()(**inputs).last_hidden_state
+        wanted, found = model.outputs(inputs["input_values"], lengths), whole(**inputs)
+    valid = valid_mask(steps, states[-1].shape[1])
+    _near("last_hidden_state", last, states[-1], TOLERANCE, out, valid)
+    for name, value in wanted.items():
+        _near(name, found[name], value, TOLERANCE, out, valid)
+
+
+def _near(
+    name: str, theirs: torch.Tensor, ours: torch.Tensor, tolerance: float, out: Path, valid: torch.Tensor | None = None
+) -> None:
+    """Raises OvertureError unless both are alike (where `valid`, when given), to `tolerance` of the largest value of ours."""
+    if theirs.shape != ours.shape:
+        raise OvertureError(
+            f"not exported: the model loaded from {out} gives {name} of shape {tuple(theirs.shape)}, the run {tuple(ours.shape)}"
+        )
+    if valid is not None:
+        theirs, ours = theirs[valid], ours[valid]
+    difference = float((theirs - ours).abs().max())
+    if not difference <= tolerance * float(ours.abs().max()):  # so that what is not a number is not near
+        raise OvertureError(
+            f"not exported: the model loaded from {out} differs from the run by up to {difference:.3g} in {name}"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and its report that `AutoModel` leaves the parts of pre-training aside."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -9,18 +9,37 @@ from overture import recipes
 from overture.run import Run
 
 
-def model_card(run: Run, about: dict[str, Any], metrics: Sequence[dict[str, Any]], folder: Path) -> str:
-    """Markdown with the front matter that model hubs read."""
+def model_card(
+    run: Run,
+    about: dict[str, Any],
+    metrics: Sequence[dict[str, Any]],
+    folder: Path,
+    *,
+    frame_rate: float,
+    own_code: bool,
+) -> str:
+    """Markdown with the front matter that model hubs read.
+
+    frame_rate: of the hidden states, Hz. own_code: whether the folder brings its network's code along.
+    """
     entry, data = recipes.INDEX[run.recipe], about["data"]
     updates = [m for m in metrics if m["kind"] == "update"]
     last: dict[str, Any] = updates[-1] if updates else {}
     licences, sources, languages = (data.get(k, []) for k in ("licences", "sources", "languages"))
+    trust = ", trust_remote_code=True" if own_code else ""
+    kept = (
+        "The parts of pre-training (heads, codebooks) are in the model, so training can be continued."
+        if own_code
+        else "`AutoModelForPreTraining` also opens the parts of pre-training (quantizer, projections), so training can be continued."
+    )
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: feature-extraction",
         "tags: [speech, self-supervised, overture, " + run.recipe + "]",
         *(["language: [" + ", ".join(languages) + "]"] if languages else []),
+        "license: other  # of the recordings, see below",
+        "license_name: " + json.dumps("; ".join(licences) or "not recorded", ensure_ascii=False),
         "---",
         "",
         f"# {run.recipe} pre-trained on {data['corpus']}",
@@ -30,15 +49,18 @@ def model_card(run: Run, about: dict[str, Any], metrics: Sequence[dict[str, Any]
         "## Use",
         "",
         "```python",
+        "import numpy as np",
         "from transformers import AutoFeatureExtractor, AutoModel",
         "",
-        'extractor = AutoFeatureExtractor.from_pretrained("FOLDER", trust_remote_code=True)',
-        'model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True)',
-        f"inputs = extractor(waveform, sampling_rate={run.frontend.rate}, return_tensors='pt')  # (N,) mono",
-        f"states = model(**inputs).last_hidden_state  # (1, T, D) at {run.frontend.frame_rate:g} Hz",
+        'folder = "."  # where this file lies, or what it is called on a hub',
+        f"waveform = np.random.default_rng(0).normal(0, 0.1, {run.frontend.rate})  # (N,) your mono recording, at {run.frontend.rate} Hz",
+        f"extractor = AutoFeatureExtractor.from_pretrained(folder{trust})",
+        f"model = AutoModel.from_pretrained(folder{trust})",
+        f'inputs = extractor(waveform, sampling_rate={run.frontend.rate}, return_tensors="pt")',
+        f"states = model(**inputs).last_hidden_state  # (1, T, D), {frame_rate:g} a second",
         "```",
         "",
-        "The pre-training head is part of the model (`model.head`), so training can be continued.",
+        kept,
         "",
         "## Data",
         "",

@@ -26,12 +26,40 @@ class Entry:
 
 
 INDEX: dict[str, Entry] = {
+    "position-prediction": Entry(
+        "position_prediction",
+        "Tell from which place of a clip each frame comes, knowing no positions",
+        "arXiv:2207.07611",
+        "keywords and other short clips of like length; few labels, by fine-tuning; cheap; a Transformer that works without positions; MP3, "
+        "jigsaw",
+    ),
+    "ssast": Entry(
+        "ssast",
+        "Find hidden spectrogram patches among the others of the clip and fill them in",
+        "arXiv:2110.09784",
+        "sounds, events, music and whole utterances told apart after fine-tuning; few labels; speakers, keywords, emotions; audio "
+        "spectrogram Transformer, AST; masked patches",
+    ),
     "tera": Entry(
         "tera",
         "Reconstruct log-mel frames altered in time, frequency and magnitude",
         "arXiv:2007.06028",
         "small encoder for frozen features; few labels; little compute, trains on a laptop CPU; phones, keywords and other "
         "content; telephone or clinic recordings without text; masked reconstruction, Mockingjay, SpecAugment",
+    ),
+    "w2v-bert": Entry(
+        "w2v_bert",
+        "Contrast in the lower Conformer blocks makes the discrete units that the upper ones predict",
+        "arXiv:2108.06209",
+        "speech recognition with few labels, by fine-tuning; Conformer; discrete units learnt on the way; wav2vec 2.0 and masked "
+        "language modelling in one; collapse of a codebook",
+    ),
+    "wav2vec2": Entry(
+        "wav2vec2",
+        "Find the code of each hidden frame of raw speech among those of other frames",
+        "arXiv:2006.11477",
+        "speech recognition and phones with few labels; raw audio, also telephone speech at 8 kHz; continue a published wav2vec 2.0 "
+        "checkpoint, XLSR, on your own recordings; contrastive learning, Gumbel codebook",
     ),
 }
 

@@ -34,6 +34,7 @@ def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str,
         "parts": [_dots(part, controls(result, main)) for part in (main, *also_measured(result))],
         "costs": _costs(result, runs, main),
         "total": _total(result),
+        "watched": _watched(result),
         "groups": _groups(result.get("groups", {}), main),
         "also_groups": [
             _groups(source.get("groups", {}), part)
@@ -167,6 +168,18 @@ def _costs(result: Mapping[str, Any], runs: Mapping[str, Sequence[RunLog]], main
         "columns": [columns[i][0] for i in keep],
         "rows": [(name, [cells[i] for i in keep]) for name, cells in rows],
     }
+
+
+def _watched(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What pre-training watched, at the end of each arm's runs, averaged over its seeds; rows and columns that nothing fills are left out."""
+    given: Mapping[str, Sequence[Mapping[str, Any]]] = result.get("pretraining_watch", {})
+    names = list(dict.fromkeys(name for seeds in given.values() for numbers in seeds for name in numbers))
+    rows = []
+    for arm, seeds in given.items():
+        found = [[n[name] for n in seeds if finite(n.get(name))] for name in names]
+        if any(found):
+            rows.append((arm, [number(float(np.mean(values))) if values else "–" for values in found]))
+    return {"columns": [name.replace("_", " ") for name in names], "rows": rows}
 
 
 def _total(result: Mapping[str, Any]) -> str:

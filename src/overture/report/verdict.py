@@ -105,7 +105,12 @@ def also_measured(result: Mapping[str, Any]) -> list[Measured]:
 
 
 def controls(result: Mapping[str, Any], main: Measured) -> list[str]:
-    """The arms to be beaten, best first. In a comparison those that were not trained; in a claim those that are only ever named `worse`."""
+    """The arms to be beaten, best first: those that were not pre-trained, by the kinds that the result records.
+
+    Results from before kinds were recorded: in a comparison those without a run, in a claim those only ever named `worse`.
+    """
+    if "kinds" in result:
+        return [arm.name for arm in main.arms if result["kinds"].get(arm.name, "trained") != "trained"]
     if result.get("kind") == "comparison":
         trained = set(result.get("runs", {})) | set(result.get("cost_by_arm", {}))
         return [arm.name for arm in main.arms if arm.name not in trained] if trained else []

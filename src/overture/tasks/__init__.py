@@ -1,8 +1,9 @@
 """Downstream tasks: what each needs, how it splits, how it is scored. The protocol belongs to the task, not to who runs it.
 
 Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and
-caches its states, `align` finds the phones, `probe` trains the heads, `ctc` holds the alphabet and the loss, `metrics`
-scores with intervals, `controls` holds what a result is judged against.
+caches its states, `align` finds the phones, `classify`, `transcribe` and `classify_frames` train heads on them (`probe` is what
+they share), `finetune_ctc` and `finetune_classes` train the whole encoder on (`finetune` is what they share), `ctc` holds the
+alphabet and the loss, `metrics` scores with intervals, `controls` holds what a result is judged against.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ class Task:
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
     shared: tuple[str, ...] = ()  # columns whose values every part must have
+
+    @property
+    def closed_set(self) -> bool:
+        """Whether the target is one of so many values, each of which must be known from training."""
+        return self.metric == "accuracy" and self.features in ("pooled", "finetune")
 
     @property
     def metric_name(self) -> str:
@@ -61,6 +67,17 @@ TASKS: dict[str, Task] = {
             shared=("text",),
         ),
         Task(
+            name="sound",
+            about="which kind of sound it is, of the corpus's own classes",
+            target="label",
+            columns=("label",),
+            features="pooled",
+            metric="accuracy",
+            higher_is_better=True,
+            disjoint=(),
+            shared=("label",),
+        ),
+        Task(
             name="asr",
             about="what is said, letter by letter (CTC): other voices and other sentences than in training",
             target="text",
@@ -82,13 +99,48 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             name="asr-finetune",
-            about="the same, with the whole encoder trained on: CTC fine-tuning from the pre-trained weights, or from scratch",
+            about="asr with the whole encoder trained on: CTC fine-tuning from the pre-trained weights, or from scratch",
             target="text",
             columns=("text", "speaker"),
             features="finetune",
             metric="cer",
             higher_is_better=False,
             disjoint=("speaker", "text"),
+        ),
+        Task(
+            name="keyword-finetune",
+            about="keyword with the whole encoder trained on, from the pre-trained weights or from scratch",
+            target="text",
+            columns=("text",),
+            features="finetune",
+            metric="accuracy",
+            higher_is_better=True,
+            disjoint=(),
+            disjoint_if_possible=("speaker",),
+            shared=("text",),
+        ),
+        Task(
+            name="speaker-finetune",
+            about="speaker-id with the whole encoder trained on",
+            target="speaker",
+            columns=("speaker",),
+            features="finetune",
+            metric="accuracy",
+            higher_is_better=True,
+            disjoint=(),
+            disjoint_if_possible=("text",),
+            shared=("speaker",),
+        ),
+        Task(
+            name="sound-finetune",
+            about="sound with the whole encoder trained on",
+            target="label",
+            columns=("label",),
+            features="finetune",
+            metric="accuracy",
+            higher_is_better=True,
+            disjoint=(),
+            shared=("label",),
         ),
     )
 }

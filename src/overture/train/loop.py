@@ -31,7 +31,7 @@ from overture.data.plan import BatchPlan, Position
 from overture.data.source import Cached, Live, Source, collate, in_order
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.run import Labelled, Player, Run
+from overture.run import Labelled, Learning, Player, Run
 from overture.train import health
 from overture.train import state as checkpoint
 from overture.train.engine import Engine, TrainStep
@@ -132,6 +132,7 @@ class Trainer:
     def __init__(self, run: Run, engine: Engine, home: Path | None = None) -> None:
         """`home`: where the run folder that `run.start` names lies."""
         self.run, self.engine = run, engine
+        health.check_tolerated(run.loop.tolerate)
         torch.manual_seed(run.seed)
         model: nn.Module = run.model.build(run.frontend)
         if run.start is not None:
@@ -158,6 +159,8 @@ class Trainer:
         )
         self.bf16 = engine.bf16(run.loop.precision)
         self.gradients = health.GradientWatch(trained)
+        learnt = [p.objective.learns for p in run.players if isinstance(p.objective, Learning)]
+        self.motion = health.MotionWatch(model, learnt)
 
     @contextmanager
     def _only(self, player: Player) -> Iterator[None]:
@@ -217,9 +220,9 @@ class Trainer:
         return int(counter.get_total_flops()) * self.engine.world
 
     def step(self, batches: Batches) -> tuple[Record, Pass, list[health.Finding]]:
-        """One update: the numbers to record, those of the first player to look into, and findings that stop the run.
+        """One update: the numbers to record, those of the first player to look into, and what health finds.
 
-        With a finding, no weight of the player at fault has changed.
+        Where these are not finite, no weight of the player at fault has changed.
         """
         state, run = self.state, self.run
         draws = Draws(run.seed, state.update)
@@ -233,9 +236,9 @@ class Trainer:
             mark = f"{player.name}/" if index else ""
             lr = rate(player.optim, state.update, run.loop.updates)
             record |= {f"{mark}loss": result.loss, f"{mark}grad_norm": result.norm, f"{mark}lr": lr}
-            ill = health.check({"update": state.update, "loss": result.loss, "grad_norm": result.norm})
+            ill = health.check_finite(result.loss, result.norm)
             if ill:
-                return record, result, ill
+                return record, result, [ill]
             optimizer = state.optimizers[player.name]
             for group in optimizer.param_groups:
                 group["lr"] = lr
@@ -244,8 +247,7 @@ class Trainer:
             raise OvertureError("no player takes part in every update: one needs every = 1")
         if run.loop.ema:
             state.average(run.loop.ema)
-        missing = self.gradients.look()
-        return record, first, [missing] if missing else []
+        return record, first, [f for f in (self.gradients.look(), self.motion.look()) if f]
 
 
 @dataclass(frozen=True)
@@ -301,18 +303,22 @@ def train(
         path = checkpoint.save(state, folder, engine, keep=run.loop.keep)
         tell({"kind": "checkpoint", "update": state.update, "seconds": state.seconds, "path": path.name})
 
+    watching = health.Watch()
+    tolerated: set[str] = set()  # rules that have fired and are told of once
+
     def stop_if_ill(findings: list[health.Finding], rows: np.ndarray) -> None:
-        for finding in findings:
+        for finding in (f for f in findings if f.rule not in tolerated):
             tell(
                 {
                     "kind": "health",
                     "update": state.update,
                     "rule": finding.rule,
                     "message": finding.message,
-                    "stopped": finding.stop,
+                    "stopped": finding.rule not in run.loop.tolerate,
                 }
             )
-        stopping = [f for f in findings if f.stop]
+        stopping = [f for f in findings if f.rule not in run.loop.tolerate]
+        tolerated.update(f.rule for f in findings if f.rule in run.loop.tolerate)
         if stopping:
             if engine.first:
                 ids = training.table.take(rows).numpy("id").tolist()
@@ -341,6 +347,8 @@ def train(
                 last = state.update == run.loop.updates
                 if state.update % run.loop.log_every == 0 or last or state.update == 1:
                     watch = health.spread(result.frames) | {n: float(v) for n, v in result.watch.items()}
+                    mean = engine.sum(torch.tensor(list(watch.values()), dtype=torch.float64, device=engine.device))
+                    watch = dict(zip(watch, (mean / engine.world).tolist()))  # one verdict on all devices
                     now = time.perf_counter()
                     tell(
                         {
@@ -361,12 +369,7 @@ def train(
                     )
                     padded = real = targets = 0.0
                     since = now
-                    stop_if_ill(
-                        health.check(
-                            {"update": state.update, **{k: record[k] for k in ("loss", "grad_norm")}, **watch}
-                        ),
-                        rows,
-                    )
+                    stop_if_ill(watching.check({"update": state.update, **watch}), rows)
                 if state.update % run.loop.checkpoint_every == 0 or last or stop:
                     write()
                     saved = state.update

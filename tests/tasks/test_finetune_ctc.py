@@ -1,5 +1,6 @@
-"""overture.tasks.finetune: a whole encoder with a CTC head on few utterances, from scratch and from a pre-trained run."""
+"""overture.tasks.finetune_ctc: a whole encoder with a CTC head on few utterances, from scratch and from a pre-trained run."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from overture.errors import OvertureError
 from overture.recipes import get
 from overture.run import Data, Plan, Player, Run
 from overture.tasks.ctc import normalise
-from overture.tasks.finetune import Recogniser, RecogniserModel, Transcribe, finetune
+from overture.tasks.finetune import Tuned
+from overture.tasks.finetune_ctc import Recogniser, Transcribe, finetune
 from overture.tasks.metrics import Counts
 from overture.train.engine import Engine
 from overture.train.loop import Trainer, train
@@ -23,6 +25,7 @@ from overture.train.state import checkpoints
 from overture.train.track import read_metrics
 
 from ..laws.conftest import tensors
+from .toys import HOP, WINDOW, waves
 
 WHERE = "language = 'en' and speaker in ('joe', 'bob', 'tam') and duration between 1 and 2"
 UPDATES = 12
@@ -74,7 +77,7 @@ def scratch(pretraining: Run, table: Table, home: Path) -> tuple[Any, list[dict[
 
 def test_the_loss_falls(scratch: tuple[Any, list[dict[str, Any]]], home: Path) -> None:
     losses: dict[str, list[float]] = {}
-    for folder in home.glob("ctc-*"):
+    for folder in home.glob("tera-ctc-*"):
         losses[folder.name] = [r["loss"] for r in read_metrics(folder) if r["kind"] == "update"]
     assert len(losses) == 2
     for curve in losses.values():
@@ -147,7 +150,7 @@ def recognising(pretraining: Run, start: str | None) -> Run:
 
 def test_the_encoder_starts_from_the_pretrained_weights(pretraining: Run, start: str, home: Path) -> None:
     kept = tensors(home / start)
-    models: dict[str | None, RecogniserModel] = {}
+    models: dict[str | None, Tuned] = {}
     for name in (None, start):
         with Engine.start() as engine:
             models[name] = Trainer(recognising(pretraining, name), engine, home).state.model
@@ -190,3 +193,30 @@ def test_a_start_of_another_width_is_said(pretraining: Run, table: Table, home: 
     wider = replace(pretraining, model=replace(pretraining.model, dim=48))
     with pytest.raises(OvertureError, match="it is of another model"):
         finetune(wider, start, table, **parts(), home=home, tell=lambda record: None)
+
+
+def test_what_frames_can_hold_is_counted_behind_the_stride(table: Table, tmp_path: Path) -> None:
+    """A transcript that the samples of a waveform would hold a hundred times over, and the encoder's frames would not."""
+    run = waves()
+    given: dict[str, Any] = {**parts(), "home": tmp_path, "tell": lambda record: None, "rates": (1e-3,), "updates": 2}
+    result = finetune(run, None, table, **given)
+    ids, durations = table.numpy("id"), table.numpy("duration")
+    assert [row.id for row in result.infeasible] == [str(i) for i in ids[:4]]
+    assert result.infeasible[0].frames == (round(durations[0] * 16_000) - WINDOW) // HOP + 1
+    (folder,) = tmp_path.glob("waves-ctc-*")
+    objective = json.loads((folder / "run.json").read_text())["config"]["players"][0]["objective"]
+    assert objective["alteration"] is None  # samples are not altered
+    assert (
+        result.counts.totals.sum() > 0 and [r for r in read_metrics(folder) if r["kind"] == "update"][-1]["loss"] < 100
+    )
+
+
+def test_a_row_without_a_frame_is_named(table: Table, tmp_path: Path) -> None:
+    durations = table.numpy("duration").copy()
+    durations[30] = 0.02
+    at = table.columns.column_names.index("duration")
+    short = Table(table.columns.set_column(at, "duration", pa.array(durations)), name="short", root=table.root)
+    with pytest.raises(
+        OvertureError, match=r"0.020 s\) is too short: the encoder gives it no frame. .*duration > 0.02"
+    ):
+        finetune(waves(), None, short, **parts(), home=tmp_path, tell=lambda record: None)

@@ -1,0 +1,130 @@
+"""Fine-tuned classification of utterances: the mean of the last hidden states, a linear layer, softmax."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from overture.data.alteration import Alteration
+from overture.data.batch import Batch, valid_mask
+from overture.data.draws import Draws
+from overture.data.table import Table
+from overture.errors import OvertureError
+from overture.objectives import Loss
+from overture.run import Frontend, ModelSpec, Run
+from overture.tasks import metrics
+from overture.tasks.classify import classes_of
+from overture.tasks.finetune import Goal, Rows, Tuned, alteration_for, tune
+from overture.tasks.probe import ProbeResult, check_parts, strings
+
+RATES = (1e-4, 3e-4, 1e-3)
+UPDATES = 300
+UPDATE_SECONDS = 30.0
+
+
+class MeanHead(nn.Module):
+    """Logits of the mean over an utterance's own frames."""
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(dim, classes)
+
+    def forward(self, hidden: Tensor, steps: Tensor) -> Tensor:
+        """(B, T, D), (B,) -> (B, C)."""
+        valid = valid_mask(steps, hidden.shape[1])[..., None]  # (B, T, 1)
+        mean = hidden.float().masked_fill(~valid, 0).sum(1) / steps[:, None]  # (B, D); padding may hold anything
+        logits: Tensor = self.output(mean)
+        return logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """The sizes of an encoder with a head of so many classes."""
+
+    encoder: ModelSpec
+    classes: int
+
+    def build(self, frontend: Frontend) -> Tuned:
+        encoder = self.encoder.build(frontend)
+        return Tuned(encoder, MeanHead(encoder.dim, self.classes), frontend)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify:
+    """Cross-entropy on altered input, in nats an utterance."""
+
+    classes: tuple[str, ...]
+    column: str
+    alteration: Alteration | None = None
+
+    def encode(self, value: str, row: str) -> list[int]:
+        if value not in self.classes:
+            raise OvertureError(f"row {row!r}: {self.column} {value!r} is none of the {len(self.classes)} classes")
+        return [self.classes.index(value)]
+
+    def __call__(self, model: Tuned, batch: Batch, draws: Draws) -> Loss:
+        if batch.labels is None:
+            raise ValueError("classification needs a batch with labels")
+        x = self.alteration(batch, draws, model.input_rate)[0] if self.alteration else batch.x
+        hidden, steps = model(x, batch.lengths)
+        logits, labels = model.head(hidden, steps).float(), batch.labels[:, 0]  # (B, C), (B,)
+        right = (logits.detach().argmax(-1) == labels).float().mean()
+        valid = valid_mask(steps, hidden.shape[1])
+        return Loss(
+            sum=F.cross_entropy(logits, labels, reduction="sum"),
+            targets=torch.tensor(len(labels), device=labels.device),
+            watch={"accuracy": right},
+            frames=hidden.detach()[valid].float(),
+        )
+
+
+def finetune(
+    pretraining: Run,
+    start: str | None,
+    table: Table,
+    *,
+    target: str,
+    train: np.ndarray,
+    dev: np.ndarray,
+    test: np.ndarray,
+    home: Path,
+    tell: Callable[[dict[str, Any]], None],
+    rates: Sequence[float] = RATES,
+    updates: int = UPDATES,
+    seed: int = 0,
+) -> ProbeResult:
+    """Fine-tune the encoder of `pretraining` to tell the values of the column `target` apart, and score it by accuracy.
+
+    `start` names its run folder under `home`, None is from scratch; `train`, `dev`, `test`: row numbers in `table`. Utterances
+    over `data.max_seconds` of the pre-training are cropped, at a drawn place in training and in front when scored. Raises
+    OvertureError for rows without a target or without a frame and for a class that only dev or test has, before any training.
+    """
+    check_parts(train, dev, test, len(table))
+    classes = tuple(classes_of(table, target, train=train, dev=dev, test=test))
+    rows = Rows(table, pretraining)
+    rows.steps(np.concatenate([train, dev, test]))
+
+    def answers(model: Tuned, batch: Batch) -> list[str]:
+        return [classes[i] for i in model.head(*model(batch.x, batch.lengths)).argmax(-1).tolist()]
+
+    goal = Goal(
+        name=f"{target}-classes",
+        model=Classifier(encoder=pretraining.model, classes=len(classes)),
+        objective=Classify(classes=classes, column=target, alteration=alteration_for(pretraining.frontend)),
+        update_seconds=UPDATE_SECONDS,
+        whole=False,
+        train=train,
+        left_out=[],
+        target=target,
+        references=lambda chosen: strings(table, target, chosen),
+        answers=answers,
+        count=metrics.accuracy,
+        metric="accuracy",
+        higher_is_better=True,
+    )
+    return tune(goal, rows, start, dev=dev, test=test, home=home, tell=tell, rates=rates, updates=updates, seed=seed)
