@@ -229,7 +229,7 @@ class Theirs:
         negatives[at] = at[sample_negatives(draws, batch.rows, counts, objective.negatives)]
         noise = torch.zeros(mask.numel(), spec.groups, spec.entries, device=where)
         noise[at] = gumbel_noise(draws, batch.rows, counts, spec.groups, spec.entries)
-        self.plain.set_gumbel_temperature(objective.temperature_at(0))
+        self.plain.set_gumbel_temperature(objective.temperature.at(0))
 
         def loss() -> Any:
             with given_noise(noise):

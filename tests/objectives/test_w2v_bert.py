@@ -15,7 +15,7 @@ from overture.models.modeling_w2v_bert import W2vBertModel
 from overture.models.w2v_bert import W2vBert
 from overture.objectives.contrastive import contrastive_loss, diversity, sample_negatives
 from overture.objectives.w2v_bert import ContrastAndPredict
-from overture.quantize.gumbel import gumbel_noise
+from overture.quantize.gumbel import Annealing, gumbel_noise
 
 SIZES = W2vBert(
     context_blocks=2,
@@ -30,7 +30,7 @@ SIZES = W2vBert(
     dropout=0.0,
     attention_dropout=0.0,
 )
-TASK = ContrastAndPredict(temperature=(2.0, 0.5, 0.9))
+TASK = ContrastAndPredict(temperature=Annealing(factor=0.9))
 
 
 def build(sizes: W2vBert = SIZES) -> W2vBertModel:
@@ -95,7 +95,7 @@ def test_the_meters_are_always_on() -> None:
 
 
 def test_the_temperature_falls_to_its_least_with_the_number_of_the_update() -> None:
-    values = [TASK.temperature_at(u) for u in (0, 1, 2, 13, 14, 10_000)]
+    values = [TASK.temperature.at(u) for u in (0, 1, 2, 13, 14, 10_000)]
     assert values == pytest.approx([2.0, 1.8, 1.62, 2.0 * 0.9**13, 0.5, 0.5]) and values[3] > 0.5
     model, given = build(), batch(160)
     assert float(TASK(model, given, Draws(0, 2)).watch["temperature"]) == pytest.approx(1.62)

@@ -15,7 +15,7 @@ from overture.models.wav2vec2 import Wav2Vec2, Wav2Vec2Encoder
 from overture.objectives import Loss
 from overture.objectives.contrastive import sample_negatives
 from overture.objectives.wav2vec2 import Contrastive
-from overture.quantize.gumbel import gumbel_noise
+from overture.quantize.gumbel import Annealing, gumbel_noise
 
 SMALL = Wav2Vec2(
     conv_dim=(8, 8, 16, 16, 16, 16, 12),
@@ -50,7 +50,7 @@ def theirs(encoder: Wav2Vec2Encoder, batch: Batch, objective: Contrastive, draws
 
     model = Wav2Vec2ForPreTraining(encoder.spec.config()).train()
     model.load_state_dict(encoder.network.state_dict())
-    temperature = objective.temperature_at(draws.update)
+    temperature = objective.temperature.at(draws.update)
     model.set_gumbel_temperature(temperature)
     steps = encoder.steps(batch.lengths)
     total = int(steps.max())
@@ -80,7 +80,7 @@ def theirs(encoder: Wav2Vec2Encoder, batch: Batch, objective: Contrastive, draws
 @pytest.mark.parametrize("update", [0, 900])
 def test_loss_and_gradients_are_those_of_transformers(update: int, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, batch = built(), batch_of(16_000, 11_000, 14_500)
-    objective, draws = Contrastive(negatives=9, temperature=(2.0, 0.5, 0.999)), Draws(0, update)
+    objective, draws = Contrastive(negatives=9, temperature=Annealing(factor=0.999)), Draws(0, update)
     model, wanted = theirs(encoder, batch, objective, draws, monkeypatch)
     found = objective(encoder, batch, draws)
     assert float(found.watch["live_negatives"]) < 1  # with 4 x 4 codes some negatives equal the positive
@@ -162,12 +162,12 @@ def test_every_parameter_learns_and_only_through_masked_frames() -> None:
 
 def test_the_temperature_is_a_function_of_the_update() -> None:
     objective = Contrastive()
-    assert objective.temperature_at(0) == 2.0 and objective.temperature_at(10**7) == 0.5
-    assert objective.temperature_at(1000) == pytest.approx(2.0 * 0.999995**1000)
+    assert objective.temperature.at(0) == 2.0 and objective.temperature.at(10**7) == 0.5
+    assert objective.temperature.at(1000) == pytest.approx(2.0 * 0.999995**1000)
     encoder, batch = built(), batch_of(9_000)
     with torch.no_grad():
         watched = [float(objective(encoder, batch, Draws(0, u)).watch["temperature"]) for u in (0, 1000)]
-    assert watched == pytest.approx([objective.temperature_at(0), objective.temperature_at(1000)])
+    assert watched == pytest.approx([objective.temperature.at(0), objective.temperature.at(1000)])
 
 
 def test_layers_are_left_out_alike_in_all_micro_batches_of_an_update() -> None:

@@ -110,11 +110,11 @@ def test_the_temperature_is_annealed_at_every_size() -> None:
     for size in ALL:
         this = get(f"w2v-bert:{size}")
         task, updates = this.players[0].objective, this.loop.updates
-        course = [task.temperature_at(u) for u in (0, 1, updates // 2, updates)]
+        course = [task.temperature.at(u) for u in (0, 1, updates // 2, updates)]
         assert course[0] == 2.0 and course[0] > course[1] > course[2] >= course[3]
-    assert TASK.temperature_at(get("w2v-bert").loop.updates) == 0.5
+    assert TASK.temperature.at(get("w2v-bert").loop.updates) == 0.5
     published = get("w2v-bert:published").players[0].objective
-    assert published.temperature_at(400_000) == pytest.approx(2.0 * 0.999995**400_000)
+    assert published.temperature.at(400_000) == pytest.approx(2.0 * 0.999995**400_000)
 
 
 def test_two_losses_teach_two_stacks_and_only_the_contrast_the_codebook() -> None:

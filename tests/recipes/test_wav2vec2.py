@@ -8,6 +8,7 @@ import torch
 
 from overture.config import flatten, override
 from overture.data.draws import Draws
+from overture.quantize.gumbel import Annealing
 from overture.recipes import get
 from overture.recipes.wav2vec2 import EXEMPT, claim
 from overture.run import Run
@@ -29,7 +30,7 @@ def test_the_published_size_is_transformers_base() -> None:
     optim, objective = run.players[0].optim, run.players[0].objective
     assert (optim.lr, optim.warmup, run.loop.updates) == (5e-4, 0.08, 400_000)
     assert (objective.negatives, objective.kappa, objective.diversity, objective.identical) == (100, 0.1, 0.1, "mask")
-    assert objective.temperature == (2.0, 0.5, 0.999995)
+    assert objective.temperature == Annealing(first=2.0, least=0.5, factor=0.999995)
     assert run.plan.update_seconds == pytest.approx(1.6 * 3600, rel=0.03)  # "a total batch size of 1.6 h"
     assert run.data.max_seconds * run.frontend.rate == 250_000
 
@@ -53,7 +54,7 @@ def test_the_temperature_falls_within_the_run() -> None:
     for size in ("default", "published"):
         run = get(f"wav2vec2:{size}")
         objective = run.players[0].objective
-        middle, last = (objective.temperature_at(u) for u in (run.loop.updates // 4, run.loop.updates - 1))
+        middle, last = (objective.temperature.at(u) for u in (run.loop.updates // 4, run.loop.updates - 1))
         assert 2.0 > middle > last == 0.5
 
 

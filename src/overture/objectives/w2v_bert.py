@@ -17,7 +17,7 @@ from overture.errors import OvertureError
 from overture.objectives import Loss
 from overture.objectives.contrastive import contrastive_loss, diversity, sample_negatives
 from overture.objectives.masked_prediction import masked_cross_entropy, straight_through
-from overture.quantize.gumbel import gumbel_noise
+from overture.quantize.gumbel import Annealing, gumbel_noise
 from overture.quantize.meters import usage
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ContrastAndPredict:
     identical: Literal["mask", "keep"] = "mask"  # negatives that have the code of the positive
     targets: Literal["argmax", "sampled"] = "argmax"  # ids to predict: the likeliest, or (fairseq) drawn with noise
     target_gradient: Literal["none", "straight-through"] = "none"  # of the prediction's loss, into the codebook
-    temperature: tuple[float, float, float] = (2.0, 0.1, 0.999995)  # Gumbel: first, least, factor an update
+    temperature: Annealing = field(default_factory=lambda: Annealing(least=0.1))
 
     @property
     def learns(self) -> str:
@@ -48,11 +48,6 @@ class ContrastAndPredict:
         if self.diversity or (self.mlm and self.target_gradient == "straight-through"):
             return r"^head\.quantizer\.weight_proj"
         return r"^head\.ids"  # no gradient reaches the codebook
-
-    def temperature_at(self, update: int) -> float:
-        """Temperature of the Gumbel softmax in an update, from 0."""
-        first, least, factor = self.temperature
-        return max(least, first * factor**update)
 
     def __call__(self, model: "W2vBertModel", batch: Batch, draws: Draws) -> Loss:
         """Raises OvertureError when no utterance of the micro-batch is long enough to hide a step of it."""
@@ -73,7 +68,7 @@ class ContrastAndPredict:
             )
         output = model(batch.x, batch.valid, mask_time_indices=masked)
         # What is to be found comes from the features as they were before any step was hidden.
-        features, temperature = output.extract_features[masked], self.temperature_at(draws.update)
+        features, temperature = output.extract_features[masked], self.temperature.at(draws.update)
         noise = gumbel_noise(draws, batch.rows, counts, 1, head.quantizer.entries)  # (M, 1, V)
         codes = head.quantizer(features, temperature, noise)
         spread = diversity(codes.probabilities)  # () of this micro-batch

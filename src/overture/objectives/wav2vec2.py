@@ -16,7 +16,7 @@ from overture.data.masks import SpanMask, batch_mask
 from overture.errors import OvertureError
 from overture.objectives import Loss
 from overture.objectives.contrastive import contrastive_loss, diversity, sample_negatives
-from overture.quantize.gumbel import gumbel_noise
+from overture.quantize.gumbel import Annealing, gumbel_noise
 from overture.quantize.meters import usage
 
 if TYPE_CHECKING:
@@ -35,17 +35,12 @@ class Contrastive:
     identical: Literal["mask", "keep"] = "mask"  # negatives that have the code of the positive: see `contrastive_loss`
     diversity: float = 0.1
     penalty: float = 0.0
-    temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)  # Gumbel: first, least, factor an update
+    temperature: Annealing = field(default_factory=Annealing)
 
     @property
     def learns(self) -> str:
         """What must move while this is trained (`overture.run.Learning`)."""
         return r"quantizer\."
-
-    def temperature_at(self, update: int) -> float:
-        """Temperature of the Gumbel softmax in an update, from 0."""
-        first, least, factor = self.temperature
-        return max(least, first * factor**update)
 
     def __call__(self, model: "Wav2Vec2Encoder", batch: Batch, draws: Draws) -> Loss:
         """Raises OvertureError when no utterance of the micro-batch is long enough to hide a frame of it."""
@@ -65,7 +60,7 @@ class Contrastive:
         valid = valid_mask(steps, total)
         (output,) = model.context(model.hide(hidden, mask), valid, tuple(dropped), every=False)  # (B, T, D)
 
-        temperature = self.temperature_at(draws.update)
+        temperature = self.temperature.at(draws.update)
         noise = gumbel_noise(draws, batch.rows, counts, model.spec.groups, model.spec.entries)  # (M, G, V)
         codes, targets = model.quantize(features.flatten(0, 1)[at], temperature, noise)  # targets: (M, P)
         contrast = contrastive_loss(

@@ -6,6 +6,8 @@ the codes of all groups stand side by side. Parameter names, shapes and initiali
 to itself; here noise is handed in and ids come out.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,19 @@ from torch import Tensor, nn
 from overture.quantize import Quantized, Randomness
 
 NOISE = 3  # purpose of a draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annealing:
+    """The temperature of the Gumbel softmax: `first`, times `factor` an update, never under `least`."""
+
+    first: float = 2.0
+    least: float = 0.5
+    factor: float = 0.999995
+
+    def at(self, update: int) -> float:
+        """In update `update`, from 0."""
+        return max(self.least, self.first * self.factor**update)
 
 
 class GumbelCodebook(nn.Module):

@@ -22,6 +22,7 @@ from dataclasses import replace
 from overture.data.features import LogMel
 from overture.models.w2v_bert import W2vBert
 from overture.objectives.w2v_bert import ContrastAndPredict
+from overture.quantize.gumbel import Annealing
 from overture.run import Data, Loop, Optim, Plan, Player, Run
 from overture.study import Arm, Claim, Study, Trial
 
@@ -42,7 +43,7 @@ SMALL = W2vBert(
     dropout=0.0,
     attention_dropout=0.0,
 )
-TASK = ContrastAndPredict(negatives=None, identical="keep", temperature=(2.0, 0.5, 0.9985))
+TASK = ContrastAndPredict(negatives=None, identical="keep", temperature=Annealing(factor=0.9985))
 NO_CODES = r"^(?!head\.(quantizer\.codevectors|project_))"  # all parameters but those that only the contrast teaches
 NO_CODEBOOK = r"^(?!head\.(quantizer|project_))"
 COLLAPSES = ("collapsed codebook", "vanished rank", "vanished variance")

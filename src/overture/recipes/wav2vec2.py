@@ -23,6 +23,7 @@ from dataclasses import replace
 from overture.data.features import Waveform
 from overture.models.wav2vec2 import Wav2Vec2
 from overture.objectives.wav2vec2 import Contrastive
+from overture.quantize.gumbel import Annealing
 from overture.run import Data, Loop, Optim, Plan, Player, Run
 from overture.study import Arm, Claim, Study, Trial
 
@@ -41,7 +42,7 @@ SMALL = Wav2Vec2(
     entries=64,
     dropout=0.0,
 )
-KEEP = Contrastive(identical="keep", temperature=(2.0, 0.5, 0.9985))
+KEEP = Contrastive(identical="keep", temperature=Annealing(factor=0.9985))
 COLLAPSES = ("collapsed codebook", "vanished rank", "vanished variance")
 
 

@@ -198,11 +198,14 @@ def _health(run: RunLog) -> list[dict[str, Any]]:
     """Every rule: those that run.json lists under "rules" ({rule: {"watch", "limit", "fires": "below" | "above"}}) and those that fired."""
     rules: Mapping[str, Mapping[str, Any]] = run.about.get("rules", {})
     rows = []
+    seen = {**(run.last.get("watch") or {}), **run.last}
     for rule in dict.fromkeys([*rules, *(str(e["rule"]) for e in run.events)]):
         events = [e for e in run.events if e["rule"] == rule]
         about = rules.get(rule, {})
         watch = about.get("watch")
-        last = {**(run.last.get("watch") or {}), **run.last}.get(watch)
+        if watch not in seen and not events:
+            continue  # this run has no such thing: a codebook, say
+        last = seen.get(watch)
         limit = about.get("limit")
         rows.append(
             {
