@@ -1,6 +1,6 @@
 """All benchmarks, or their table.
 
-python -m benchmarks          run all four, one after the other (12 minutes on two quiet cores)
+python -m benchmarks          run all five, one after the other (20 minutes on two quiet cores)
 python -m benchmarks table    write the table in README.md from results/*.json
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ALL = ("list_time", "resume_time", "tera_step", "audio_to_batches")
+ALL = ("list_time", "resume_time", "tera_step", "wav2vec2_step", "audio_to_batches")
 BEGIN, END = "<!-- made by `python -m benchmarks table` -->", "<!-- end -->"
 
 
