@@ -44,6 +44,14 @@ def more(name: str, result: dict[str, Any]) -> list[str]:
             f"{at['cpu_seconds']['median']:.3g} CPU seconds"
             for side, at in sides.items()
         ]
+    if name == "wav2vec2_step":
+        return [
+            f"- {size}: {at['ratio']:.2f} times the audio a second, {at['ours']['peak_memory_mb']} against "
+            f"{at['transformers']['peak_memory_mb']} MB; the loss alone {at['loss_time_ratio']:.0f} times as fast in "
+            f"1/{at['loss_memory_ratio']:.0f} of the memory; front end, forward and backward, "
+            f"{at['front_end_seconds']['ours']:.2g} against {at['front_end_seconds']['transformers']:.2g} s"
+            for size, at in result["sizes"].items()
+        ]
     if name == "resume_time":
         return [
             f"- {side}: same rows {'yes' if at['same_rows'] else 'no'}, same arrays {'yes' if at['same_arrays'] else 'no'}"

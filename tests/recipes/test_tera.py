@@ -1,5 +1,7 @@
 """overture.recipes.tera: the published size, and what of its sheet of traps is about the recipe itself."""
 
+from dataclasses import replace
+
 import torch
 
 from overture.recipes import get
@@ -34,6 +36,6 @@ def test_the_claim_varies_nothing_but_the_alteration() -> None:
     assert {a.kind for a in arms.values()} == {"trained", "untrained", "input"}  # never without both controls
     alterations = {n: arms[n].run.players[0].objective.alteration for n in ("T", "T+F", "T+F+M")}
     assert alterations == {"T": TIME, "T+F": TIME_FREQUENCY, "T+F+M": TIME_FREQUENCY_MAGNITUDE}
-    assert (
-        len({(a.run.model, a.run.plan, a.run.loop, a.run.frontend, a.run.players[0].optim) for a in arms.values()}) == 1
-    )
+    loops = {replace(a.run.loop, tolerate=()) for a in arms.values()}  # a rule that is let go changes no number
+    rest = {(a.run.model, a.run.plan, a.run.frontend, a.run.players[0].optim) for a in arms.values()}
+    assert len(loops) == len(rest) == 1

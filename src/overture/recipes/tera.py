@@ -98,9 +98,7 @@ def claim() -> Claim:
             arms=(
                 Arm(name="log-mel", run=base, kind="input"),
                 Arm(name="untrained", run=base, kind="untrained"),
-                arm(
-                    "T", TIME, tolerate=("vanished variance", "vanished rank")
-                ),  # alone it teaches little, and may collapse
+                arm("T", TIME, tolerate=("vanished variance", "vanished rank")),  # alone it may collapse
                 arm("T+F", TIME_FREQUENCY),
                 arm("T+F+M", TIME_FREQUENCY_MAGNITUDE),
             ),

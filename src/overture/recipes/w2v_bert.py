@@ -11,7 +11,7 @@ Deviations, in all sizes:
 - LayerNorm over channels in the convolution modules for batch norm: laws 2, 3 and 5 ask that an utterance not see its neighbours.
 - LayerNorm on the convolved features, the learnt mask vector, kernels of 3 x 3 and their channels: wav2vec 2.0's or ours, the paper
   does not say. Whether the full model lets the prediction's gradient into the codebook is not said either: it does not here.
-- Linear decay of the rate for an inverse square root; spans end inside the utterance; no LayerDrop (block N is tapped).
+- Linear decay of the rate; spans end inside the utterance; no LayerDrop (block N is tapped).
 Deviations of `default()`, a size for a laptop: 2 + 2 blocks, D=192, 320 codes, no dropout; all other hidden steps are negatives and
 those with the positive's own code are kept: taken out, as fairseq does, a codebook of one code is a zero of the loss. The
 temperature falls 300 times as fast, from 2 to .5, as there are 300 times fewer updates.
@@ -45,7 +45,6 @@ SMALL = W2vBert(
 )
 TASK = ContrastAndPredict(negatives=None, identical="keep", temperature=Annealing(factor=0.9985))
 NO_CODES = r"^(?!head\.(quantizer\.codevectors|project_))"  # all parameters but those that only the contrast teaches
-NO_CODEBOOK = r"^(?!head\.(quantizer|project_))"
 COLLAPSES = ("collapsed codebook", "vanished rank", "vanished variance")
 
 
@@ -78,7 +77,7 @@ def default() -> Run:
         frontend=LogMel(),
         model=SMALL,
         players=(Player(objective=TASK, optim=Optim(lr=1e-3, warmup=0.07)),),
-        plan=Plan(update_seconds=60.0, micro_seconds=60.0),
+        plan=Plan(update_seconds=30.0, micro_seconds=30.0),
         loop=Loop(updates=1500, log_every=10, checkpoint_every=250),
     )
 
@@ -101,8 +100,8 @@ def claim() -> Claim:
     """Few labels: fine-tuned, both losses together beat the contrastive one alone at equal depth, and masked prediction alone, which
     collapses. Arms share front end, depth, data, updates and fine-tuning.
 
-    Masked prediction alone comes twice: with a gradient through its targets, as in the paper's ablation, and with detached ids, a
-    codebook as it was drawn; only the two together tell "no contrastive loss" from "no way for the gradient".
+    Masked prediction alone has a gradient through its targets, as in the paper's ablation: with detached ids it would be another model,
+    one whose codebook stays as it was drawn.
     """
     base = default()
     tall = replace(SMALL, context_blocks=4, mlm_blocks=0)
@@ -124,7 +123,6 @@ def claim() -> Claim:
                 Arm(name="untrained", run=base, kind="untrained"),
                 arm("contrastive", replace(TASK, mlm=0.0)),
                 arm("MLM", replace(alone, target_gradient="straight-through"), NO_CODES, COLLAPSES),
-                arm("MLM, detached ids", alone, NO_CODEBOOK),
                 arm("both", TASK),
                 arm("both, ties masked", replace(TASK, identical="mask"), tolerate=COLLAPSES),
             ),
@@ -136,13 +134,12 @@ def claim() -> Claim:
         expected=(("both", "contrastive"), ("both", "MLM")),
         expected_also=(
             ("asr-finetune", "contrastive", "untrained"),
-            ("asr-finetune", "both", "MLM, detached ids"),
             ("phone", "both", "contrastive"),
             ("phone", "both", "MLM"),
             ("phone", "both", "untrained"),
         ),
         deviations=(
-            "1,500 updates of 60 s at 2 + 2 blocks, D=192 stand for 400,000 of 18 h at 12 + 12, D=1024.",
+            "1,500 updates of 30 s at 2 + 2 blocks, D=192 stand for 400,000 of 18 h at 12 + 12, D=1024.",
             "CTC on characters, greedy, after 300 updates stands for an RNN-T on word pieces; acted dialogue of a game for LibriSpeech.",
             "Negatives with the positive's code are kept in the sum; the arm 'both, ties masked' is as fairseq has it.",
             "Masked prediction alone has no diversity loss: that is part of the contrastive module.",
