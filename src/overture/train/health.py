@@ -69,8 +69,8 @@ VARIANCE, RANK = 1e-4, 1.5
 
 RULES = (
     Rule("not finite", _not_finite),
-    Rule("vanished variance", _vanished_variance),
-    Rule("vanished rank", _vanished_rank),
+    Rule("vanished variance", _vanished_variance, stop=False),
+    Rule("vanished rank", _vanished_rank, stop=False),
 )
 
 
