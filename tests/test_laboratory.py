@@ -1,19 +1,25 @@
 """The laboratory: fair splits, honest verdicts, studies that go on where they were."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
+from overture import outcome
+from overture.data.batch import Batch
+from overture.data.draws import Draws
 from overture.data.features import LogMel
 from overture.data.split import normal
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.laboratory import Laboratory, Score, check, compare, compare_arms, verdict
+from overture.objectives import Loss
 from overture.recipes import get
 from overture.run import Run
 from overture.study import Arm, Claim, Study, Trial
@@ -22,7 +28,7 @@ from overture.tasks.finetune_classes import finetune as finetune_classes_finetun
 from overture.train.loop import train
 from overture.train.track import read_metrics
 
-from .tasks.toys import Strided, waves
+from .tasks.toys import Loudness, Strided, exploding, waves
 
 SPEAKERS = "speaker in ('joe', 'bob', 'tam') and duration between 0.6 and 2"
 ENGLISH = "language = 'en' and duration between 0.6 and 4"
@@ -274,6 +280,176 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
     for name, watch in zip(result["runs"]["tera"], result["pretraining_watch"]["tera"], strict=True):
         assert watch == [r for r in read_metrics(tmp_path / name) if r["kind"] == "update"][-1]["watch"]
         assert set(watch) >= {"variance", "rank"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlucky(Loudness):
+    """Its loss is infinite with one seed, from an update on."""
+
+    seed: int
+    update: int
+
+    def __call__(self, model: Any, batch: Batch, draws: Draws) -> Loss:
+        loss = super().__call__(model, batch, draws)
+        ill = draws.seed == self.seed and draws.update >= self.update
+        return loss._replace(sum=loss.sum * torch.inf) if ill else loss
+
+
+def with_ill_arms(seeds: tuple[int, ...] = (0, 1)) -> Study:
+    """A healthy arm, one that falls ill with seed 1 at update 3, one that always does; both controls."""
+    run = waves(updates=4)
+    unlucky = replace(run, players=(replace(run.players[0], objective=Unlucky(seed=1, update=3)),))
+    arms = (
+        Arm(name="log-mel", run=run, kind="input"),
+        Arm(name="untrained", run=run, kind="untrained"),
+        Arm(name="unlucky", run=unlucky),
+        Arm(name="exploding", run=exploding(updates=4)),
+        Arm(name="healthy", run=run),
+    )
+    return replace(study("speaker-id", "speaker-finetune", min_count=5), arms=arms, seeds=seeds)
+
+
+@pytest.fixture
+def few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fine-tuning in no time."""
+
+    def finetune(*given: Any, **more: Any) -> Any:
+        return finetune_classes_finetune(*given, **more, updates=1, rates=(1e-3,))
+
+    monkeypatch.setattr(finetune_classes, "finetune", finetune)
+
+
+@pytest.mark.usefixtures("few_updates")
+def test_an_arm_that_falls_ill_is_reported_and_sinks_no_study(
+    tmp_path: Path, trainings: list[tuple[str, int]], judgings: list[tuple[str, int, int]]
+) -> None:
+    claim = Claim(
+        recipe="waves",
+        text="Healthy is best.",
+        study=with_ill_arms(),
+        expected=(("healthy", "untrained"), ("healthy", "unlucky")),
+        expected_also=(
+            ("speaker-id", "healthy", "log-mel"),
+            ("speaker-id", "exploding", "log-mel"),
+            ("speaker-finetune", "healthy", "untrained"),
+            ("speaker-finetune", "unlucky", "untrained"),
+        ),
+    )
+    told: list[str] = []
+
+    def pretrained() -> list[tuple[str, int]]:
+        return [(name, seed) for name, seed in trainings if "speaker-classes" not in name]
+
+    def tell(record: dict[str, Any]) -> None:
+        if record["kind"] == "note":
+            told.append(record["text"])
+
+    result = json.loads(json.dumps(check(claim, tmp_path, tell), allow_nan=False))
+    assert list(result["stopped"]) == ["exploding", "unlucky"]
+    assert [(s["seed"], s["cause"]) for s in result["stopped"]["exploding"]] == [(0, "not finite"), (1, "not finite")]
+    (stop,) = result["stopped"]["unlucky"]
+    assert (stop["seed"], stop["update"], stop["cause"]) == (1, 3, "not finite") and "loss inf" in stop["message"]
+    assert result["verdict"] == "undecided" == result["also"]["speaker-finetune"]["verdict"]
+    for part, arms in ((result, {"log-mel", "untrained", "healthy"}), (result["also"]["speaker-finetune"], {"untrained", "healthy"})):  # fmt: skip
+        assert set(part["arms"]) == set(part["probes"]) == set(part["groups"]) == arms
+        assert all(len(arm["seeds"]) == 2 for arm in part["arms"].values())
+    pairs = [(c["better"], c["worse"]) for c in result["comparisons"]]
+    assert pairs == [("healthy", "untrained"), ("healthy", "log-mel")]
+    assert (result["expected"], result["expected_also"]) == (
+        [list(p) for p in claim.expected],
+        [list(p) for p in claim.expected_also],
+    )
+    # Who fell ill costs, too, but is in no mean.
+    assert set(result["cost_by_arm"]) == {"healthy"} and result["cost_by_arm"]["healthy"]["updates"] == 4
+    exploded = [s["update"] for s in result["stopped"]["exploding"]]
+    assert result["cost"]["updates"] == 2 * 4 + (4 + 3) + sum(exploded)
+    assert set(result["runs"]) == {"unlucky", "exploding", "healthy"} == set(result["pretraining_watch"])
+    assert all((tmp_path / name).is_dir() for names in result["runs"].values() for name in names)
+    # Judged: nothing of an arm that is known to be ill. Trained: every seed, since one alone may fall ill.
+    assert {(arm, seed) for arm, seed, _ in judgings if arm in ("unlucky", "exploding")} == {("unlucky", 0)}
+    assert len(pretrained()) == 6 and len(told) == 3
+    ill = Laboratory(claim.study, tmp_path, untold).folder_of(claim.study.arms[2], 1)
+    assert told[-2] == (
+        f"unlucky takes part in no comparison: stopped at update 3 with seed 1: not finite. "
+        f"To train it again, delete {ill}"
+    )
+    # Nothing is done twice.
+    done = len(trainings)
+    assert check(claim, tmp_path, tell) == result and len(trainings) == done and told[3:] == told[:3]
+    assert outcome.kept(ill) is None and outcome.stopped(ill) is not None  # `overture run` would still train it
+    shutil.rmtree(ill)
+    assert check(claim, tmp_path, untold)["stopped"] == result["stopped"]
+    assert trainings[done:] == [(ill.name, 1)]
+    # A claim that rests on healthy arms is decided as ever.
+    beside = replace(claim, expected=claim.expected[:1], expected_also=(("speaker-id", "unlucky", "untrained"),))
+    decided = check(beside, tmp_path, untold)
+    assert decided["verdict"] == verdict(decided["comparisons"], True) and len(decided["comparisons"]) == 1
+    assert "verdict" not in decided["also"]["speaker-finetune"]
+
+
+def test_the_best_is_of_the_healthy_arms(tmp_path: Path) -> None:
+    conducted = replace(with_ill_arms(seeds=(0,)), trials=(Trial(task="speaker-id", min_count=5),))
+    result = compare(conducted, tmp_path, untold, budget="1m")
+    assert set(result["stopped"]) == {"exploding"}
+    assert result["best"] == max(result["arms"], key=lambda a: result["arms"][a]["mean"])
+    others = set(result["arms"]) - {result["best"]}
+    assert {(c["better"], c["worse"]) for c in result["comparisons"]} == {(result["best"], name) for name in others}
+    assert "exploding" not in others and len(others) == 3
+    two = replace(conducted, arms=conducted.arms[3:])
+    alone = compare(two, tmp_path, untold, budget="1m")
+    assert (alone["best"], alone["comparisons"], alone["best_is_real"]) == ("healthy", [], False)
+
+
+def test_when_all_fall_ill_there_is_nothing_to_compare(tmp_path: Path, trainings: list[tuple[str, int]]) -> None:
+    whole = with_ill_arms(seeds=(0, 1, 2))
+    conducted = replace(whole, arms=whole.arms[:4], trials=(Trial(task="speaker-id", min_count=5),))
+    for _ in range(2):
+        with pytest.raises(
+            OvertureError,
+            match=r"stopped the pre-training of every arm, so there is nothing to compare: unlucky stopped at update 3 with "
+            r"seed 1: not finite: loss inf.*; exploding stopped at update \d with seed 0: not finite",
+        ):
+            compare(conducted, tmp_path, untold, budget="1m")
+    assert [seed for _, seed in trainings] == [0, 0, 1]  # known then, and not trained again
+    alone = replace(conducted, arms=conducted.arms[3:])
+    with pytest.raises(OvertureError, match="stopped the pre-training of the only arm, so there is nothing to compare"):
+        compare(alone, tmp_path, untold, budget="1m")
+
+
+@pytest.mark.parametrize("error", [OvertureError("no memory"), OSError(28, "No space left"), ValueError("a bug")])
+def test_what_is_no_illness_still_ends_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(run: Run, folder: Path, **given: Any) -> Any:
+        train(run, folder, **given)
+        raise error
+
+    monkeypatch.setattr("overture.train.loop.train", fail)
+    conducted = replace(with_ill_arms(), arms=with_ill_arms().arms[-1:])
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        compare(conducted, tmp_path, untold, budget="1m")
+    assert not list(tmp_path.rglob("outcome.json"))
+    monkeypatch.setattr(
+        "overture.train.loop.train", lambda run, folder, **given: replace(train(run, folder, **given), finished=False)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        compare(conducted, tmp_path, untold, budget="1m")
+    assert not list(tmp_path.rglob("outcome.json"))
+
+
+def test_of_rules_that_stop_a_run_together_the_first_is_its_cause(tmp_path: Path) -> None:
+    about = {"kind": "health", "stopped": True, "message": "Lower optim.lr"}
+    records = [
+        {"kind": "update", "update": 40, "seconds": 8.0, "audio_hours": 0.5},
+        {**about, "update": 40, "rule": "vanished rank", "stopped": False},  # tolerated
+        {**about, "update": 50, "rule": "vanished variance"},
+        {**about, "update": 50, "rule": "collapsed codebook"},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    outcome.keep_stopped(tmp_path)
+    stop = {"update": 50, "cause": "vanished variance", "message": "Lower optim.lr"}
+    assert outcome.stopped(tmp_path) == {"updates": 50, "seconds": 8.0, "audio_hours": 0.5, "stopped": stop}
+    assert outcome.kept(tmp_path) is None and [p.name for p in tmp_path.glob("outcome*")] == ["outcome.json"]
 
 
 def test_a_front_end_is_not_fine_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

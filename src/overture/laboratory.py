@@ -2,7 +2,8 @@
 
 Fairness is built in: the rows that any trial is scored or tuned on are taken out of pre-training; all arms share splits,
 probes and learning-rate sweeps; arms are compared seed by seed and utterance by utterance, and the interval of a difference
-spans both that over seeds and that over utterances.
+spans both that over seeds and that over utterances. An arm whose pre-training a health rule has stopped, with whichever seed,
+is reported as stopped and takes part in no mean and no comparison.
 """
 
 import json
@@ -10,7 +11,7 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -153,20 +154,25 @@ class Laboratory:
         return self.home / run.folder_name
 
     def pretrain(self, arm: Arm, seed: int) -> dict[str, Any]:
-        """Train one arm with one seed, unless that has been done; what it cost."""
+        """Train one arm with one seed, unless that has been done; what it cost, and under `stopped` when a health rule ended it."""
         from overture.train.engine import Engine
+        from overture.train.health import IllRun
         from overture.train.loop import train
 
         run, folder = self.run_of(arm, seed), self.folder_of(arm, seed)
-        cost = outcome.kept(folder)
+        cost = outcome.kept(folder) or outcome.stopped(folder)
         if cost is None:
             self.tell({"kind": "stage", "text": f"pre-training {arm.name}, seed {seed}"})
-            with Engine.start() as engine:
-                found = train(run, folder, engine=engine, on_record=self.tell)
-            if not found.finished:
-                raise KeyboardInterrupt
-            outcome.keep(found)
-            cost = outcome.kept(folder) or {}
+            try:
+                with Engine.start() as engine:
+                    found = train(run, folder, engine=engine, on_record=self.tell)
+            except IllRun:
+                outcome.keep_stopped(folder)
+            else:
+                if not found.finished:
+                    raise KeyboardInterrupt
+                outcome.keep(found)
+            cost = outcome.kept(folder) or outcome.stopped(folder) or {}
         cost["parameters"] = json.loads((folder / "run.json").read_text(encoding="utf8"))["parameters"]
         return cost
 
@@ -301,18 +307,27 @@ class Laboratory:
         trials = range(len(self.study.trials))
         scores: list[dict[str, list[Score]]] = [{} for _ in trials]
         costs: dict[str, list[dict[str, Any]]] = {}
+        stopped: dict[str, list[dict[str, Any]]] = {}
         for seed in self.study.seeds:  # seed by seed: a study that is stopped has whole comparisons
             for arm in self.study.arms:
                 if arm.kind == "trained":
-                    costs.setdefault(arm.name, []).append(self.pretrain(arm, seed))
+                    cost = self.pretrain(arm, seed)
+                    costs.setdefault(arm.name, []).append(cost)
+                    if "stopped" in cost:
+                        stopped.setdefault(arm.name, []).append({"seed": seed, **cost["stopped"]})
+                        self._tell_stopped(stopped, arm, seed)
+                if arm.name in stopped:
+                    continue
                 for i in trials:
                     if arm.kind == "input" and self.study.trials[i].definition.features == "finetune":
                         continue  # a front end has no weights to tune
                     scores[i].setdefault(arm.name, []).append(self.judge(arm, seed, i))
-        measured = [self._measure(i, scores[i], pairs) for i in trials]
+        healthy = [{name: found for name, found in of.items() if name not in stopped} for of in scores]
+        measured = [self._measure(i, healthy[i], pairs, stopped) for i in trials]
         return {
             **measured[0],
             "also": {self.study.trials[i].task: measured[i] for i in range(1, len(measured))},
+            "stopped": stopped,
             "kinds": {a.name: a.kind for a in self.study.arms},
             "data": self._data(),
             "runs": {
@@ -325,7 +340,9 @@ class Laboratory:
                 for a in self.study.arms
                 if a.kind == "trained"
             },
-            "cost_by_arm": {a: {k: float(np.mean([c[k] for c in c_])) for k in c_[0]} for a, c_ in costs.items()},
+            "cost_by_arm": {
+                a: {k: float(np.mean([c[k] for c in c_])) for k in c_[0]} for a, c_ in costs.items() if a not in stopped
+            },
             "cost": {
                 "seconds": sum(c["seconds"] for c_ in costs.values() for c in c_),
                 "updates": int(sum(c["updates"] for c_ in costs.values() for c in c_)),
@@ -334,7 +351,26 @@ class Laboratory:
             "commit": _commit(),
         }
 
-    def _measure(self, number: int, scores: dict[str, list[Score]], pairs: Pairs) -> dict[str, Any]:
+    def _tell_stopped(self, stopped: dict[str, list[dict[str, Any]]], arm: Arm, seed: int) -> None:
+        """Say that a run was stopped. Raises OvertureError when no pre-trained arm without such a run is left."""
+        last = stopped[arm.name][-1]
+        text = f"{arm.name} takes part in no comparison: stopped at update {last['update']} with seed {seed}: {last['cause']}."
+        self.tell({"kind": "note", "text": f"{text} To train it again, delete {self.folder_of(arm, seed)}"})
+        trained = [a.name for a in self.study.arms if a.kind == "trained"]
+        if all(name in stopped for name in trained):
+            first = [(name, stopped[name][0]) for name in trained]
+            said = "; ".join(
+                f"{name} stopped at update {s['update']} with seed {s['seed']}: {s['cause']}: {s['message']}"
+                for name, s in first
+            )
+            raise OvertureError(
+                f"a health rule stopped the pre-training of {'the only arm' if len(trained) == 1 else 'every arm'}, "
+                f"so there is nothing to compare: {said}"
+            )
+
+    def _measure(
+        self, number: int, scores: dict[str, list[Score]], pairs: Pairs, stopped: Collection[str]
+    ) -> dict[str, Any]:
         from overture.tasks.metrics import seeds_interval
 
         task = self.study.trials[number].definition
@@ -352,7 +388,11 @@ class Laboratory:
             "metric": task.metric_name,
             "higher_is_better": task.higher_is_better,
             "arms": arms,
-            "comparisons": [compare_arms(b, scores[b], w, scores[w]) for b, w in pairs(task.name, arms)],
+            "comparisons": [
+                compare_arms(b, scores[b], w, scores[w])
+                for b, w in pairs(task.name, arms)
+                if b not in stopped and w not in stopped
+            ],
             "probes": {a: [s.detail for s in scores[a]] for a in names},
             "groups": {a: scores[a][0].detail["groups"] for a in names},
         }
@@ -440,16 +480,27 @@ def check(claim: Claim, home: Path, tell: Tell) -> dict[str, Any]:
     first = claim.study.trials[0].task
     pairs = [(first, better, worse) for better, worse in claim.expected] + list(claim.expected_also)
     result = Laboratory(claim.study, home, tell).conduct(lambda task, _: [(b, w) for t, b, w in pairs if t == task])
-    for part in result["also"].values():
-        if part["comparisons"]:
-            part["verdict"] = verdict(part["comparisons"], part["higher_is_better"])
+    for task, part in result["also"].items():
+        asked = [(b, w) for t, b, w in pairs if t == task]
+        if asked:
+            part["verdict"] = _verdict_on(asked, part, result["stopped"])
     return {
         "recipe": claim.recipe,
         "claim": claim.text,
-        "verdict": verdict(result["comparisons"][: len(claim.expected)], result["higher_is_better"]),
+        "verdict": _verdict_on(claim.expected, result, result["stopped"]),
+        "expected": [list(pair) for pair in claim.expected],
+        "expected_also": [list(pair) for pair in claim.expected_also],
         **result,
         "deviations": list(claim.deviations),
     }
+
+
+def _verdict_on(pairs: Sequence[tuple[str, str]], part: dict[str, Any], stopped: Collection[str]) -> str:
+    """The verdict of the comparisons of `pairs`; undecided where one was not made, since an arm of it was stopped."""
+    if any(arm in stopped for pair in pairs for arm in pair):
+        return "undecided"
+    found = {(c["better"], c["worse"]): c for c in part["comparisons"]}
+    return verdict([found[pair] for pair in pairs], part["higher_is_better"])
 
 
 def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, Any]:
@@ -465,7 +516,8 @@ def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, A
         "kind": "comparison",
         "budget": budget,
         "best": best,
-        "best_is_real": verdict(result["comparisons"], result["higher_is_better"]) == "holds",
+        "best_is_real": bool(result["comparisons"])
+        and verdict(result["comparisons"], result["higher_is_better"]) == "holds",
         **result,
     }
 

@@ -152,7 +152,7 @@ def test_report_of_json_and_of_garbage(overture: Overture, elsewhere: Path) -> N
     }
     claim = {
         "recipe": "tera", "claim": "b beats a.", "verdict": "undecided", "task": "speaker-id", "metric": "accuracy",
-        "higher_is_better": True, "arms": arms, "comparisons": [], "runs": {"b": ["tera-000000"]}, "data": {},
+        "higher_is_better": True, "arms": arms, "comparisons": [], "expected": [], "runs": {"b": ["tera-000000"]}, "data": {},
         "cost": {"seconds": 1.0, "updates": 2, "device": "cpu"},
     }  # fmt: skip
     (elsewhere / "tera.json").write_text(json.dumps(claim))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +16,12 @@ from overture.cli.study import in_words, parse_budget, speed_of, updates_for
 from overture.data.features import LogMel
 from overture.errors import OvertureError
 from overture.recipes import get
+from overture.report import results_markdown
+from overture.report.verdict import verdict
+from overture.study import Arm, Claim, Study, Trial
 from overture.tasks import finetune_classes
 
-from ..tasks.toys import waves
+from ..tasks.toys import exploding, waves
 from .conftest import Typed
 
 Overture = Callable[..., Typed]
@@ -165,6 +169,83 @@ def test_compare_and_again(overture: Overture, elsewhere: Path, monkeypatch: pyt
     assert {k: same[k] for k in ("arms", "comparisons", "best", "cost")} == {
         k: result[k] for k in ("arms", "comparisons", "best", "cost")
     }
+
+
+def test_a_comparison_goes_on_without_an_arm_that_falls_ill(
+    overture: Overture, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Table, JSON, page; again, with nothing trained twice; and nothing to compare when no other arm is there."""
+    known = {"waves": waves(), "ill": exploding()}
+    monkeypatch.setattr("overture.recipes.get", lambda name: known[name])
+    monkeypatch.setattr("overture.train.speed.matrix_peak", lambda engine, bf16: 1e9)
+    words = ("--where", FEW, "--budget", "0.01h-audio", "--seeds", "2", "--labels", "0.5m")
+    answer = overture("compare", *known, *words)
+    assert answer.status == 0, answer.err
+    path = elsewhere / answer.out.split("result: ")[1].splitlines()[0]
+    result = json.loads(path.read_text(encoding="utf8"))
+    assert set(result["arms"]) == {"log-mel", "waves", "waves, untrained", "ill, untrained"}
+    assert [s["seed"] for s in result["stopped"]["ill"]] == [0, 1] and result["best"] in result["arms"]
+    assert all("ill" not in (c["better"], c["worse"]) for c in result["comparisons"])
+    first, second = (s["update"] for s in result["stopped"]["ill"])
+    short = f"stopped at update {first}: not finite (seed 0); at update {second}: not finite (seed 1)"
+    table = " ".join(answer.out[answer.out.index("95 % interval") :].split())
+    assert f"Not compared: ill, {short}." in table
+    assert f"fell ill: ill with seed 0, stopped at update {first}: not finite: loss " in answer.out
+    assert "ill takes part in no comparison" in answer.out and f"best: {result['best']}, " in answer.out
+    page = (elsewhere / answer.out.split("report: ")[1].splitlines()[0]).read_text(encoding="utf8")
+    assert f'<span class="badge bad wrap">{short}</span>' in page and "stopped: not finite" in page
+    assert "5 arms, 1 of them stopped by a health rule" in page
+
+    monkeypatch.setattr("overture.train.loop.Training.prepare", None)  # training again would be calling it
+    again = overture("compare", *known, *words)
+    assert again.status == 0, again.err
+    assert json.loads(path.read_text(encoding="utf8")) == result
+    alone = overture("compare", "ill", *words)
+    assert alone.status == 1 and alone.err.startswith(
+        "overture: a health rule stopped the pre-training of the only arm"
+    )
+    assert f"ill stopped at update {first} with seed 0: not finite" in alone.err
+
+
+def test_a_claim_that_rests_on_an_arm_that_falls_ill_is_undecided(
+    overture: Overture, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = waves()
+    claim = Claim(
+        recipe="tera",
+        text="Care beats haste.",
+        study=Study(
+            arms=(
+                Arm(name="untrained", run=run, kind="untrained"),
+                Arm(name="care", run=run),
+                Arm(name="haste", run=exploding()),
+            ),
+            trials=(Trial(task="speaker-id", min_count=5),),
+            corpus="embedded",
+            where=FEW,
+            seeds=(0, 1),
+        ),
+        expected=(("care", "untrained"), ("care", "haste")),
+        expected_also=(("speaker-id", "haste", "untrained"),),
+    )
+    monkeypatch.setattr("overture.recipes.load", lambda name: SimpleNamespace(claim=lambda: claim))
+    answer = overture("check", "tera")
+    assert answer.status == 0, answer.err
+    result = json.loads((elsewhere / "results/tera.json").read_text(encoding="utf8"))
+    assert result["verdict"] == "undecided" and set(result["stopped"]) == {"haste"}
+    (a, b) = (s["update"] for s in result["stopped"]["haste"])
+    why = (
+        "The claim rests on care against haste, which were not compared: haste was stopped at update "
+        f"{a}: not finite (seed 0); at update {b}: not finite (seed 1)."
+    )
+    beside = "0 of 1 further expected difference, which decides nothing, were found; 1 could not be measured."
+    assert verdict(result)[1] == "Undecided." and why in verdict(result)[2] and beside in verdict(result)[2]
+    said = " ".join(answer.out.split())
+    assert why in said and "tera: undecided" in said and "fell ill: haste with seed 1, stopped at update" in said
+    page = (elsewhere / answer.out.split("report: ")[1].splitlines()[0]).read_text(encoding="utf8")
+    assert why in page and "stopped: not finite" in page
+    markdown = results_markdown([result])
+    assert why in markdown and f"| haste | – | – | stopped at update {a}: not finite (seed 0); " in markdown
 
 
 def test_more_labels_than_there_are_is_said(overture: Overture, elsewhere: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from overture.config import fingerprint, flatten, from_dict, override, to_dict
 from overture.data.draws import Draws
 from overture.data.lengths import samples
-from overture.recipes import INDEX, get
+from overture.recipes import INDEX, get, load
 from overture.run import Run
 from overture.train.engine import Engine
 from overture.train.health import IllRun
@@ -126,26 +126,42 @@ def test_law_4_every_trainable_parameter_learns_and_every_frozen_one_stays(run: 
         assert {n for n in names if before[n] == after[n]} == still_there
 
 
+def two_ranks_are_one(still: Run, engines: list[str], more: list[str], out: Path, torchrun: Callable[..., str]) -> None:
+    """Trains `still`, with `more` settings, on one process and under each engine on two; all log and leave the same."""
+    none = [f"{n}=0" for n in flatten(still) if n.endswith("dropout")]
+    settings = [*none, "loop.updates=4", "loop.log_every=1", *more]
+    arguments = [f"{still.recipe}:tiny", *(x for s in settings for x in ("--set", s))]
+    torchrun(1, *arguments, "--out", str(out / "one"))
+    (one,) = (out / "one").iterdir()
+    first = tensors(one)
+    for engine in engines:
+        torchrun(2, *arguments, "--out", str(out / engine), "--engine", engine)
+        (two,) = (out / engine).iterdir()
+        for a, b in zip(read_metrics(one), read_metrics(two), strict=True):
+            if a["kind"] == "update":
+                assert a["targets"] == b["targets"]
+                assert math.isclose(a["loss"], b["loss"], rel_tol=1e-4) and math.isclose(
+                    a["grad_norm"], b["grad_norm"], rel_tol=1e-3
+                )
+        second = tensors(two)
+        assert first.keys() == second.keys()
+        for name in first:
+            if name.startswith("model/"):
+                torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=2e-4, msg=f"{engine}: {name}")
+
+
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
 def test_law_5_two_ranks_are_one(
     still: Run, recipe: str, engine: str, tmp_path: Path, torchrun: Callable[..., str]
 ) -> None:
-    settings = [f"{n}=0" for n in flatten(still) if n.endswith("dropout")] + ["loop.updates=4", "loop.log_every=1"]
-    arguments = [f"{recipe}:tiny", *(x for s in settings for x in ("--set", s))]
-    torchrun(2, *arguments, "--out", str(tmp_path / "two"), "--engine", engine)
-    torchrun(1, *arguments, "--out", str(tmp_path / "one"))
-    (two,), (one,) = list((tmp_path / "two").iterdir()), list((tmp_path / "one").iterdir())
-    for a, b in zip(read_metrics(one), read_metrics(two), strict=True):
-        if a["kind"] == "update":
-            assert a["targets"] == b["targets"]
-            assert math.isclose(a["loss"], b["loss"], rel_tol=1e-4) and math.isclose(
-                a["grad_norm"], b["grad_norm"], rel_tol=1e-3
-            )
-    first, second = tensors(one), tensors(two)
-    assert first.keys() == second.keys()
-    for name in first:
-        if name.startswith("model/"):
-            torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=2e-4, msg=name)
+    two_ranks_are_one(still, [engine], [], tmp_path, torchrun)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "w2v-bert"])
+def test_law_5_is_broken_by_the_diversity_loss_alone(name: str, tmp_path: Path, torchrun: Callable[..., str]) -> None:
+    still = get(f"{name}:tiny")
+    assert 5 in load(name).EXEMPT and still.players[0].objective.diversity > 0
+    two_ranks_are_one(still, ["ddp", "fsdp"], ["players.0.objective.diversity=0"], tmp_path, torchrun)
 
 
 def test_law_6_export_gives_the_same_outputs_in_transformers(run: Run, tmp_path: Path) -> None:
@@ -205,7 +221,6 @@ def test_law_10_listing_loads_no_torch() -> None:
 
 
 def test_every_recipe_has_what_the_index_promises(recipe: str) -> None:
-    from overture.recipes import load
     from overture.study import Claim
 
     module = load(recipe)

@@ -153,7 +153,9 @@ def a_result(**more: Any) -> dict[str, Any]:
         "commit": "ac58bdc",
         "deviations": ["Frames of 25 Hz instead of 100 Hz."],
     }
-    return result | more
+    result |= more
+    asked = [[c["better"], c["worse"]] for c in result["comparisons"]]
+    return {"expected": asked} | result
 
 
 # The page of a run
@@ -523,8 +525,8 @@ def test_bad_results_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("verdict_", "change", "tone", "words"),
     [
-        ("holds", {}, "good", "Both expected differences were found; the least sure: tera reaches"),
-        ("undecided", {"ci95": [-0.3, 0.02]}, "open", "1 of 2 expected differences was found"),
+        ("holds", {}, "good", "Both differences that the claim rests on were found; the least sure: tera reaches"),
+        ("undecided", {"ci95": [-0.3, 0.02]}, "open", "1 of the 2 differences that the claim rests on was found"),
         ("does not hold", {"difference": 0.1, "ci95": [0.05, 0.15]}, "bad", "against what was expected"),
     ],
 )
@@ -534,6 +536,109 @@ def test_the_verdict_in_words(verdict_: str, change: dict[str, Any], tone: str, 
     found, headline, text = verdict(result)
     assert found == tone and headline
     assert words in text and "Measured with 2 seeds an arm." in text
+
+
+def test_what_stands_beside_is_counted_apart() -> None:
+    """The verdict rests on `expected` alone: a further difference that could be chance takes nothing from it."""
+    arms = {**a_result()["arms"], "half": an_arm(0.32, 0.33)}
+    beside = {"better": "tera", "worse": "half", "difference": -0.01, "ci95": [-0.03, 0.01], "p": 0.4}
+    rests = a_result()["comparisons"]
+    speakers = {"metric": "accuracy", "task": "speaker", "higher_is_better": True, "arms": arms}
+    also = {"speaker": {**speakers, "comparisons": [{**beside, "difference": 0.1, "ci95": [0.05, 0.15], "p": 0.01}]}}
+    result = a_result(
+        task="asr",
+        arms=arms,
+        comparisons=[*rests, beside],
+        also=also,
+        expected=[["tera", "log-Mel"], ["tera", "untrained"]],
+        expected_also=[["asr", "tera", "half"], ["speaker", "tera", "half"]],
+    )
+    tone, headline, text = verdict(result)
+    assert (tone, headline) == ("good", "The claim holds.")
+    assert text.startswith(
+        "Both differences that the claim rests on were found; the least sure: tera reaches a character error rate of 0.315, untrained"
+    )
+    assert "1 of 2 further expected differences, which decide nothing, was found." in text and "chance" not in text
+    one = a_result(comparisons=rests[:1])
+    assert verdict(one)[2].startswith("The difference that the claim rests on was found: tera reaches")
+    unsure = a_result(verdict="undecided", comparisons=[rests[0] | {"ci95": [-0.3, 0.1]}])
+    assert verdict(unsure)[2].startswith("The difference that the claim rests on was not found: tera reaches")
+    neither = a_result(verdict="undecided", comparisons=[c | {"ci95": [-0.3, 0.1]} for c in rests])
+    assert verdict(neither)[2].startswith("None of the 2 differences that the claim rests on were found; ")
+
+
+def test_results_from_before_expected_was_recorded_are_read_by_their_recipes_claim() -> None:
+    from overture.recipes.tera import claim
+
+    pairs = [*claim().expected, *((b, w) for task, b, w in claim().expected_also if task == "phone")]
+    arms = {a.name: an_arm(0.31, 0.32) for a in claim().study.arms}
+    found = {"difference": 0.1, "ci95": [0.05, 0.15], "p": 0.01}
+    comparisons = [{"better": b, "worse": w, **found} for b, w in pairs]
+    speakers = [{"better": b, "worse": w, **found} for task, b, w in claim().expected_also if task == "speaker-id"]
+    also = {"speaker-id": {"task": "speaker-id", "metric": "accuracy", "arms": arms, "comparisons": speakers}}
+    old = a_result(
+        metric="accuracy", higher_is_better=True, task="phone", arms=arms, comparisons=comparisons, also=also
+    )
+    del old["expected"]
+    decide, beside = len(claim().expected), len(claim().expected_also)
+    assert decide == 2 and verdict(old)[2].startswith("Both differences that the claim rests on were found; ")
+    assert f"{beside} of {beside} further expected differences, which decide nothing, were found." in verdict(old)[2]
+    changed = old | {"comparisons": comparisons[1:]}
+    with pytest.raises(
+        OvertureError, match=r"does not compare 'T\+F\+M' with 'untrained'.*'overture check tera' runs it"
+    ):
+        verdict(changed)
+
+
+def ill(update: int, seed: int, cause: str = "vanished rank") -> dict[str, Any]:
+    return {"seed": seed, "update": update, "cause": cause, "message": f"all alike {EVIL}. Lower optim.lr"}
+
+
+def test_a_stopped_arm_stands_in_table_page_and_markdown(tmp_path: Path) -> None:
+    stopped = {"[red]": [ill(1200, 0), ill(40, 2, "not finite")]}
+    result = a_result(
+        stopped=stopped,
+        verdict="undecided",
+        comparisons=a_result()["comparisons"][:1],
+        expected=[["tera", "log-Mel"], ["[red]", "untrained"]],
+        expected_also=[["", "[red]", "log-Mel"]],
+        runs={"[red]": ["r"]},
+    )
+    words = "stopped at update 1,200: vanished rank (seed 0); at update 40: not finite (seed 2)"
+    why = f"The claim rests on [red] against untrained, which were not compared: [red] was {words}."
+    tone, headline, text = verdict(result)
+    assert (tone, headline) == ("open", "Undecided.") and why in text and "Not compared" not in text
+    assert "1 of the 2 differences that the claim rests on was found" in text
+    assert "0 of 1 further expected difference, which decides nothing, were found; 1 could not be measured." in text
+    table = shown(result, width=200)
+    assert max(map(len, shown(result, width=80).splitlines())) <= 80
+    row = [" ".join(line.split()) for line in table.splitlines() if "[red]" in line or words in line]
+    assert row[:2] == ["[red] – – –", words]
+    stopped_run = a_run(tmp_path / "r")
+    fired(stopped_run, 1200, stopped=True)
+    page = read(write_comparison_report(result, {"[red]": [stopped_run]}, tmp_path / "c.html"))
+    assert f"[red] {words} All alike {EVIL}. Lower optim.lr." in page.text and why in page.text
+    colours = [str(a["class"]) for a in page.of("i") if str(a.get("class")).startswith("swatch")]
+    assert set(colours) == {"swatch k3"}, "a colour of its own"
+    assert f"| [red] | – | – | {words} |" in results_markdown([result])
+    beside = result | {"verdict": "holds", "expected": [["tera", "log-Mel"]], "expected_also": []}
+    assert f"Not compared: [red], {words}." in verdict(beside)[2]
+
+
+def test_a_comparison_names_the_best_of_the_healthy_and_who_fell_ill(tmp_path: Path) -> None:
+    result = a_comparison(stopped={"wav2vec2": [ill(40, 0)]})
+    tone, headline, text = verdict(result)
+    assert (tone, headline) == ("good", "tera is best, beyond chance.")
+    assert text.endswith("Not compared: wav2vec2, stopped at update 40: vanished rank (seed 0).")
+    page = read(write_comparison_report(result, {}, tmp_path / "c.html"))
+    assert "tera, ssast, wav2vec2 5 arms, 1 of them stopped by a health rule, task asr" in page.text
+    assert page.text.count("wav2vec2 stopped at update 40: vanished rank (seed 0) All alike") == 2, "in each metric"
+    alone = a_comparison(stopped={"wav2vec2": [ill(40, 0)]}) | {
+        "arms": {"tera": an_arm(0.3)},
+        "comparisons": [],
+        "best_is_real": False,
+    }
+    assert verdict(alone)[1] == "tera is the only arm with a result."
 
 
 def test_the_size_of_a_difference_is_told_in_its_direction() -> None:

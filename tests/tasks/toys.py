@@ -1,6 +1,6 @@
 """A small encoder of samples, with a stride and with a part that only its pre-training would use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from overture.data.draws import Draws
 from overture.data.features import Waveform
 from overture.data.lengths import windows
 from overture.objectives import Loss
-from overture.run import Data, Frontend, Loop, Plan, Player, Run
+from overture.run import Data, Frontend, Loop, Optim, Plan, Player, Run
 
 WINDOW, HOP = 400, 320  # samples: 50 Hz of 16,000
 
@@ -79,3 +79,10 @@ def waves(updates: int = 2, where: str | None = None) -> Run:
         plan=Plan(update_seconds=12.0, micro_seconds=12.0),
         loop=Loop(updates=updates, log_every=1, precision="fp32"),
     )
+
+
+def exploding(updates: int = 2) -> Run:
+    """The same at a learning rate at which no weight stays finite."""
+    run = waves(updates)
+    optim = Optim(lr=1e30, warmup=0.0, clip=1e30)
+    return replace(run, players=(replace(run.players[0], optim=optim),))

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
@@ -45,13 +46,14 @@ class Live:
         kind = record["kind"]
         if kind == "stage":
             self._close()
+            self.ill = ""
             self.stage = record["text"]
-            self.console.print(f"[dim]·[/dim] {self.stage}")
+            self.console.print(f"[dim]·[/dim] {escape(self.stage)}")
         elif kind == "note":
-            self.console.print(f"  [yellow]note[/yellow] {record['text']}")
+            self.console.print(f"  [yellow]note[/yellow] {escape(record['text'])}")
         elif kind == "health":
             self.ill = record["rule"]
-            self.console.print(f"[red]health[/red] {record['rule']}: {record['message']}")
+            self.console.print(f"[red]health[/red] {record['rule']}: {escape(record['message'])}")
         elif kind == "update":
             left = (record["updates"] - record["update"]) * record["seconds"] / record["update"]
             numbers = (

@@ -15,6 +15,8 @@ from overture.tasks import TASKS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rich.console import Console
+
     from overture.run import Run
     from overture.study import Arm
 
@@ -50,6 +52,7 @@ def check(
     console.print(
         f"{recipe}: the claim {result['verdict']}" if result["verdict"] != "undecided" else f"{recipe}: undecided"
     )
+    _print_stopped(console, result)
     console.print(f"result: {path}", soft_wrap=True)
     console.print(f"report: {write_comparison_report(result, folders, runs / f'{recipe}-claim.html')}", soft_wrap=True)
 
@@ -129,8 +132,20 @@ def compare(
     console.print(comparison_table(result))
     sure = "and its lead over every other is real" if result["best_is_real"] else "but its lead could be chance"
     console.print(f"best: {result['best']}, {sure}")
+    _print_stopped(console, result)
     console.print(f"result: {path}", soft_wrap=True)
     console.print(f"report: {write_comparison_report(result, folders, path.with_suffix('.html'))}", soft_wrap=True)
+
+
+def _print_stopped(console: "Console", result: dict[str, Any]) -> None:
+    """Which arms fell ill, and what their health rules say."""
+    for arm, stops in result["stopped"].items():
+        for stop in stops:
+            console.print(
+                f"fell ill: {arm} with seed {stop['seed']}, stopped at update {stop['update']}: {stop['cause']}: {stop['message']}",
+                soft_wrap=True,
+                markup=False,
+            )
 
 
 def parse_budget(text: str) -> tuple[float, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from overture.report.charts import Chart, Curve, line_chart, nice, smoothed
 from overture.report.page import RunLog, write_page
 from overture.report.run import described
-from overture.report.verdict import Difference, Measured, also_measured, controls, measured, need, verdict
+from overture.report.verdict import Difference, Measured, also_measured, colours, controls, measured, need, verdict
 from overture.report.words import counted, decimals_for, duration, finite, fixed, hours, listed, number, p_value, scaled
 
 
@@ -22,7 +22,7 @@ def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str,
     """
     main = measured(result)
     runs = {arm: [RunLog(folder) for folder in folders] for arm, folders in run_folders.items()}
-    colours = {arm: index for index, arm in enumerate(need(result, "arms"))}
+    colour = colours(result)
     comparison = result.get("kind") == "comparison"
     data = result.get("data", {})
     values = {
@@ -40,9 +40,9 @@ def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str,
             _groups(source.get("groups", {}), part)
             for source, part in zip(result.get("also", {}).values(), also_measured(result), strict=True)
         ],
-        "overlay": _overlay(runs, colours, by_time=comparison),
-        "panels": _panels(runs, colours),
-        "runs": _run_rows(runs, colours),
+        "overlay": _overlay(runs, colour, by_time=comparison),
+        "panels": _panels(runs, colour),
+        "runs": _run_rows(runs, colour),
         "data": described(data),
         "deviations": list(result.get("deviations", ())),
         "command": _command(result, runs, comparison),
@@ -58,7 +58,7 @@ def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str,
 def _title(result: Mapping[str, Any], main: Measured, comparison: bool) -> str:
     if not comparison:
         return str(need(result, "recipe"))
-    names = list(need(result, "arms"))
+    names = list(colours(result))
     extra = set(controls(result, main))
     return ", ".join([n for n in names if n not in extra] or names)
 
@@ -67,7 +67,9 @@ def _lead(result: Mapping[str, Any], main: Measured, comparison: bool) -> str:
     """Under the title: the claim, or what was compared on what."""
     if not comparison:
         return str(need(result, "claim"))
-    words = [counted(len(main.arms), "arm")]
+    words = [counted(len(main.arms) + len(main.stopped), "arm")]
+    if main.stopped:
+        words.append(f"{len(main.stopped)} of them stopped by a health rule")
     if result.get("task"):
         words.append(f"task {result['task']}")
     if result.get("data", {}).get("corpus"):

@@ -53,6 +53,9 @@ def comparison_table(result: Mapping[str, Any]) -> "Table":
             cost = costs[arm.name]
             row.append(Text.assemble(duration(cost.get("seconds")), "\n", (hours(cost.get("audio_hours")), "dim")))
         table.add_row(*row)
+    blank = [Text("–", style="dim")] * (len(table.columns) - 1)
+    for stop in main.stopped:
+        table.add_row(Text.assemble(stop.name, "\n", (stop.text, "red")), *blank)
     return table
 
 
@@ -147,6 +150,7 @@ def _metric_tables(part: Measured) -> list[str]:
         interval = "–" if arm.low is None else f"{fixed(arm.low, digits)} to {fixed(arm.high, digits)}"
         seeds = ", ".join([fixed(v, digits) for v in arm.seeds] + ["failed"] * arm.failed) or "–"
         lines.append(f"| {_cell(arm.name)} | {fixed(arm.mean, digits)} | {interval} | {seeds} |")
+    lines += [f"| {_cell(stop.name)} | – | – | {_cell(stop.text)} |" for stop in part.stopped]
     if part.differences:
         lines += ["", "| better | than | difference | 95 % interval | p | reading |", "|---|---|---:|---:|---:|---|"]
     for d in part.differences:

@@ -1,14 +1,15 @@
 """Reading a claim's or a comparison's JSON: arms, differences, and the verdict in plain words, all computed from the numbers in it.
 
+A claim rests on the comparisons that it names in `expected`; those of `expected_also` stand beside and decide nothing.
 `difference` in the JSON is the mean of `better` minus the mean of `worse`, in units of the metric: below zero where a lower-is-better claim holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from overture.errors import OvertureError, near
-from overture.report.words import decimals_for, finite, fixed, p_value
+from overture.report.words import counted, decimals_for, finite, fixed, listed, number, p_value
 
 VERDICTS = {"holds": "The claim holds.", "does not hold": "The claim does not hold.", "undecided": "Undecided."}
 REAL, CHANCE, REVERSED, UNTESTED = "real", "could be chance", "the other way round", "no interval"
@@ -49,6 +50,16 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """An arm of which a health rule stopped a run or more: it has no result."""
+
+    name: str
+    colour: int
+    text: str  # "stopped at update 40: vanished rank (seed 2)"
+    advice: str  # of the rule, for the first run
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """One metric: its arms, best first, and their differences."""
 
@@ -57,6 +68,7 @@ class Measured:
     higher_is_better: bool
     arms: tuple[Arm, ...]
     differences: tuple[Difference, ...]
+    stopped: tuple[Stopped, ...]
 
     @property
     def decimals(self) -> int:
@@ -80,6 +92,9 @@ class Measured:
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
 
+    def difference(self, better: str, worse: str) -> Difference | None:
+        return next((d for d in self.differences if (d.better, d.worse) == (better, worse)), None)
+
 
 def need(result: Mapping[str, Any], field: str) -> Any:
     """A field of the JSON, or an OvertureError that names it."""
@@ -92,16 +107,22 @@ def need(result: Mapping[str, Any], field: str) -> Any:
 
 def measured(result: Mapping[str, Any]) -> Measured:
     """The main metric of a result."""
-    return _measure(need(result, "metric"), bool(need(result, "higher_is_better")), result, list(need(result, "arms")))
+    return _measure(need(result, "metric"), bool(need(result, "higher_is_better")), result, result)
 
 
 def also_measured(result: Mapping[str, Any]) -> list[Measured]:
     """The other metrics, by their name or their task's; each may say its own `higher_is_better`, else it goes the way of the main one."""
-    main, order = bool(need(result, "higher_is_better")), list(need(result, "arms"))
+    main = bool(need(result, "higher_is_better"))
     return [
-        _measure(part.get("metric", name), bool(part.get("higher_is_better", main)), part, order)
+        _measure(part.get("metric", name), bool(part.get("higher_is_better", main)), part, result)
         for name, part in result.get("also", {}).items()
     ]
+
+
+def colours(result: Mapping[str, Any]) -> dict[str, int]:
+    """A number for each arm, by their order in the JSON, those that were stopped last: the same in all figures of a page."""
+    names = dict.fromkeys([*need(result, "arms"), *(n for p in result.get("also", {}).values() for n in p["arms"])])
+    return {name: number for number, name in enumerate(dict.fromkeys([*names, *result.get("stopped", {})]))}
 
 
 def controls(result: Mapping[str, Any], main: Measured) -> list[str]:
@@ -128,23 +149,86 @@ def verdict(result: Mapping[str, Any]) -> tuple[str, str, str]:
         raise OvertureError(
             f"verdict {word!r} is none of {', '.join(map(repr, VERDICTS))}. {near(str(word), VERDICTS)}"
         )
-    counts = {
-        reading: sum(d.reading == reading for d in main.differences) for reading in (REAL, CHANCE, REVERSED, UNTESTED)
-    }
-    total = len(main.differences)
-    words = []
-    if total > 1:
-        found = {total: "Both" if total == 2 else f"All {total}", 0: f"None of {total}"}.get(
-            counts[REAL], f"{counts[REAL]} of {total}"
-        )
-        words = [f"{found} expected differences {'was' if counts[REAL] == 1 else 'were'} found; the least sure:"]
-    words += [sentence(main, d) for d in sorted(main.differences, key=_least_sure_first)[:1]]
+    decides, beside = _asked(result, main)
+    words = [_of_what_decides(main, decides), _of_what_stands_beside(beside)]
     seeds = sorted({len(arm.seeds) for arm in main.arms if arm.seeds})
     if seeds:
         words.append(
             f"Measured with {seeds[0] if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'} {'seed' if seeds == [1] else 'seeds'} an arm."
         )
-    return {"holds": "good", "does not hold": "bad", "undecided": "open"}[word], VERDICTS[word], " ".join(words)
+    needless = [s for s in main.stopped if not any(s.name in pair for pair, d in decides if d is None)]
+    words.append(_of_stopped(needless))
+    tone = {"holds": "good", "does not hold": "bad", "undecided": "open"}[word]
+    return tone, VERDICTS[word], " ".join(w for w in words if w)
+
+
+Pair = tuple[str, str]
+
+
+def _asked(
+    result: Mapping[str, Any], main: Measured
+) -> tuple[list[tuple[Pair, Difference | None]], list[Difference | None]]:
+    """What the claim rests on, and what stands beside; None for what was not compared, since an arm was stopped.
+
+    Results from before `expected` was recorded: as the recipe's claim has it today. Raises OvertureError where that does not fit.
+    """
+    if "expected" in result:
+        expected, beside = result["expected"], result.get("expected_also", ())
+    else:
+        from overture import recipes
+
+        claim = recipes.load(need(result, "recipe")).claim()
+        expected, beside = claim.expected, claim.expected_also
+    parts = {part.task: part for part in (*also_measured(result), main)}
+    ill = {s.name for s in main.stopped}
+
+    def found(task: str, better: str, worse: str) -> Difference | None:
+        difference = parts[task].difference(better, worse) if task in parts else None
+        if difference is None and not {better, worse} & ill:
+            raise OvertureError(
+                f"this result of {result['recipe']!r} does not compare {better!r} with {worse!r}, which its claim expects: "
+                f"was the claim changed since? 'overture check {result['recipe']}' runs it as it is"
+            )
+        return difference
+
+    return (
+        [((b, w), found(main.task, b, w)) for b, w in expected],
+        [found(task, b, w) for task, b, w in beside],
+    )
+
+
+def _of_what_decides(main: Measured, asked: list[tuple[Pair, Difference | None]]) -> str:
+    """How many of the differences that decide were found, and the least sure of them; which could not be measured, and why."""
+    there = sorted((d for _, d in asked if d is not None), key=_least_sure_first)
+    total, real = len(asked), sum(d.reading == REAL for d in there)
+    if total == 1 and there:
+        return f"The difference that the claim rests on was {'' if real else 'not '}found: {sentence(main, there[0])}"
+    count = {total: "Both" if total == 2 else f"All {total}", 0: f"None of the {total}"}
+    words = []
+    if there:
+        many, were = count.get(real, f"{real} of the {total}"), "was" if real == 1 else "were"
+        least = sentence(main, there[0])
+        words = [f"{many} differences that the claim rests on {were} found; the least sure: {least}"]
+    ill = {s.name: s for s in main.stopped}
+    for (better, worse), difference in asked:
+        if difference is None:
+            why = listed(f"{name} was {ill[name].text}" for name in (better, worse) if name in ill)
+            words.append(f"The claim rests on {better} against {worse}, which were not compared: {why}.")
+    return " ".join(words)
+
+
+def _of_what_stands_beside(asked: list[Difference | None]) -> str:
+    if not asked:
+        return ""
+    real, lacking = sum(d is not None and d.reading == REAL for d in asked), sum(d is None for d in asked)
+    decide, were = "decides" if len(asked) == 1 else "decide", "was" if real == 1 else "were"
+    words = f"{real} of {counted(len(asked), 'further expected difference')}, which {decide} nothing, {were} found"
+    return f"{words}; {lacking} could not be measured." if lacking else f"{words}."
+
+
+def _of_stopped(arms: Sequence[Stopped]) -> str:
+    """Which arms fell ill."""
+    return f"Not compared: {'; '.join(f'{s.name}, {s.text}' for s in arms)}." if arms else ""
 
 
 def sentence(main: Measured, d: Difference) -> str:
@@ -181,12 +265,15 @@ def _verdict_of_comparison(result: Mapping[str, Any], main: Measured) -> tuple[s
         if closest
         else f"{best} reaches {_a(main.metric)} {main.metric} of {main.arm(best).text(main.decimals)}."
     )
+    ill = f" {_of_stopped(main.stopped)}" if main.stopped else ""
     if real:
-        return "good", f"{best} is best, beyond chance.", detail
+        return "good", f"{best} is best, beyond chance.", detail + ill
+    if len(main.arms) == 1:
+        return "open", f"{best} is the only arm with a result.", detail + ill
     return (
         "open",
         f"{best} has the best mean, but the lead could be chance.",
-        f"{detail} More seeds or a larger budget would tell.",
+        f"{detail} More seeds or a larger budget would tell.{ill}",
     )
 
 
@@ -194,18 +281,17 @@ def _least_sure_first(d: Difference) -> tuple[int, float]:
     return [REVERSED, UNTESTED, CHANCE, REAL].index(d.reading), -(d.p if d.p is not None else 0.0)
 
 
-def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], order: list[str]) -> Measured:
-    arms = []
+def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], result: Mapping[str, Any]) -> Measured:
+    arms, colour = [], colours(result)
     for name, values in part["arms"].items():
         low, high = _interval(values.get("ci95"))
-        colour = order.index(name) if name in order else len(order)
         given = values.get("seeds", ())
         seeds = tuple(float(v) for v in given if finite(v))
         failed = len(given) - len(seeds)
         arms.append(
             Arm(
                 name=name,
-                colour=colour,
+                colour=colour[name],
                 seeds=seeds,
                 failed=failed,
                 mean=_finite(values.get("mean")),
@@ -243,7 +329,16 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], order
         higher_is_better=higher_is_better,
         arms=tuple(arms),
         differences=tuple(differences),
+        stopped=tuple(
+            Stopped(name=name, colour=colour[name], text=_stops(runs), advice=str(runs[0]["message"]))
+            for name, runs in result.get("stopped", {}).items()
+        ),
     )
+
+
+def _stops(runs: Sequence[Mapping[str, Any]]) -> str:
+    """`stopped at update 40: vanished rank (seed 0); at update 1,200: not finite (seed 2)`."""
+    return "stopped " + "; ".join(f"at update {number(r['update'])}: {r['cause']} (seed {r['seed']})" for r in runs)
 
 
 def _reading(value: float | None, low: float | None, high: float | None, higher_is_better: bool) -> str:
