@@ -18,7 +18,6 @@ from overture.corpora import (
     hedgewars,
     klettres,
     ktuberling,
-    sound_effects,
     tuxpaint,
 )
 from overture.corpora.packages import Package
@@ -292,7 +291,7 @@ def test_tuxpaint(tmp_path: Path, folder: Path, put: Put) -> None:
     assert next(r for r in found.rows if r["language"] == "es")["gender"] == "f"
 
 
-# ---- KLettres, KTuberling, Hedgewars, effects
+# ---- KLettres, KTuberling, Hedgewars
 
 
 def test_klettres(tmp_path: Path, folder: Path, put: Put) -> None:
@@ -343,46 +342,9 @@ def test_hedgewars(tmp_path: Path, folder: Path, put: Put) -> None:
     assert all(r["text"] is None and (folder / r["audio"]).is_file() for r in found.rows)
 
 
-@pytest.mark.parametrize(
-    "clip, group, label",
-    [
-        ("The Black Pearl 1.0/SabianHatOpen-Soft.wav", "drums", "hihat"),
-        ("BJA_Pacific/SN4_07.aiff", "drums", "snare_drum"),
-        ("basses/bass01.ogg", "drums", None),
-        ("beats/break01.ogg", "drums", None),
-        ("ElectricEmpireKit/EE_Kick_Dist.flac", "drums", "kick_drum"),
-        ("bd_boom.flac", "drums", "kick_drum"),
-        ("human-female-die-2.ogg", "effects", "human_cry"),
-        ("orc-hit-1.ogg", "effects", "creature_cry"),
-        ("skeleton-hit-1.ogg", "effects", None),
-        ("magic-holy-miss-1.ogg", "effects", "magic"),
-        ("ambient/night.ogg", "effects", None),
-        ("1c-0.wav", "keys", "key_click"),
-    ],
-)
-def test_classes_of_effects(clip: str, group: str, label: str | None) -> None:
-    assert sound_effects.classify(clip, group) == label
-
-
-def test_sound_effects(tmp_path: Path, folder: Path, put: Put) -> None:
-    packages = {name: package(tmp_path, name) for name in sound_effects.TAKEN}
-    for name, (place, _, _) in sound_effects.TAKEN.items():
-        (packages[name].folder / place).mkdir(parents=True)
-    put(f"un/bucklespring-data/{sound_effects.TAKEN['bucklespring-data'][0]}/1e-1.wav", 0)
-    drums = f"un/hydrogen-drumkits/{sound_effects.TAKEN['hydrogen-drumkits'][0]}"
-    put(f"{drums}/Kit/Snare-1.flac", 1)
-    put(f"{drums}/Kit/What.flac", 2)
-    found = sound_effects.rows(packages, folder)
-    assert [(r["label"], r["id"]) for r in found.rows] == [
-        ("key_click", "bucklespring-data/1e-1.wav"), ("snare_drum", "hydrogen-drumkits/Kit/Snare-1.flac"),
-    ]  # fmt: skip
-    assert found.notes["clips_without_a_class_or_of_odd_length_left_out"] == 1
-
-
 def test_the_index_names_what_exists() -> None:
     import importlib
 
     for source in SOURCES.values():
         assert callable(getattr(importlib.import_module(f"overture.corpora.{source.module}"), source.function))
         assert source.packages and source.download_mb > 0
-    assert set(SOURCES["sound-effects"].packages) == set(sound_effects.TAKEN)

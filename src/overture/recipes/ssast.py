@@ -29,6 +29,7 @@ SMALL = replace(BASE, dim=384, heads=6, ffn=1536)
 TINY = replace(BASE, dim=192, heads=3, ffn=768)
 LAPTOP = replace(TINY, frames=256, layers=4)
 FRAME = (128, 2)  # channels x frames of a patch of the frame models
+MANY_KITS = "label IN (SELECT label FROM rows GROUP BY label HAVING count(*) >= 25 AND count(DISTINCT kit) >= 6)"
 
 
 def published() -> Run:
@@ -118,7 +119,9 @@ def claim() -> Claim:
             trials=(
                 Trial(task="keyword-finetune", corpus="spoken-digits", label_minutes=1.5),
                 Trial(task="speaker-finetune", where="duration between 0.5 and 10", min_count=30),
-                Trial(task="sound-finetune", corpus="sound-effects"),
+                Trial(
+                    task="sound-finetune", corpus="sound-effects", where=MANY_KITS, min_count=20, outside=("yamnet",)
+                ),
             ),
         ),
         expected=(("joint", "scratch"), ("discriminative", "generative")),

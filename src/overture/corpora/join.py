@@ -1,0 +1,44 @@
+"""`overture data join`: several corpora as one, to pre-train on all of them. Recordings stay where they are."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from overture.corpora.build import MEASURED, Listing, Row, build
+from overture.data.table import Table
+from overture.errors import OvertureError
+
+
+def join(
+    name: str,
+    parts: Sequence[str],
+    *,
+    where: str | None = None,
+    replace: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Makes the corpus `name` of the rows of all `parts` for which the SQL expression `where` is true; returns what its corpus.json says.
+
+    Rows keep all they say; an id is preceded by the name of its corpus, which the column `corpus` holds too, and a column that only some
+    corpora have is empty for the others. Recordings that are in two of them are taken once. `where` may only name columns that all have.
+    Raises OvertureError for a corpus that is named twice or that `where` leaves without rows.
+    """
+    if len(set(parts)) != len(parts) or len(parts) < 2:
+        raise OvertureError(f"joining takes two or more different corpora, not {', '.join(parts)}")
+    tables = [Table.open(part, where) for part in parts]
+    if empty := [t.name for t in tables if not len(t)]:
+        raise OvertureError(f"no row of {', '.join(empty)} is left by --where {where!r}: leave it out")
+
+    def importer(draft: Path) -> Listing:
+        root = Path(os.path.commonpath([t.root.resolve() for t in tables]))
+        rows: list[Row] = []
+        for table in tables:
+            for index in range(len(table)):
+                row = {k: v for k, v in table.row(index).items() if k not in MEASURED}
+                audio = Path(row["audio"]).resolve().relative_to(root).as_posix()
+                rows.append({**row, "id": f"{table.name}/{row['id']}", "corpus": table.name, "audio": audio})
+        made_of = {t.name: t.fingerprint for t in tables}
+        return Listing(rows=rows, root=root, notes={"about": f"{' + '.join(parts)}", "joined": made_of, "where": where})
+
+    return build(name, importer, replace=replace, progress=progress)

@@ -1,0 +1,69 @@
+"""overture.corpora.join: rows of several corpora under one name, each still saying what it said."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from typer.testing import CliRunner
+
+from overture.cli.data import app
+from overture.corpora.add import add
+from overture.corpora.join import join
+from overture.data import audio
+from overture.data.table import Table, about_corpus, corpora_home
+from overture.errors import OvertureError
+
+
+@pytest.fixture(autouse=True)
+def corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`north` (three recordings, a column `dialect`) and `south` (three, one of them also in `north`)."""
+    monkeypatch.setenv("OVERTURE_HOME", str(tmp_path / "home"))
+    rng = np.random.default_rng(0)
+    for name, language in (("north", "fi"), ("south", "it")):
+        (tmp_path / name).mkdir()
+        lines = ["path\ttext\tlicence" + ("\tdialect" if name == "north" else "")]
+        for i in range(3):
+            sf.write(tmp_path / name / f"{i}.wav", 0.1 * rng.standard_normal(8_000), 16_000)
+            lines.append(f"{i}.wav\t{name} {i}\tCC0-1.0" + ("\tsavo" if name == "north" else ""))
+        if name == "south":
+            shutil.copy(tmp_path / "north" / "0.wav", tmp_path / "south" / "0.wav")
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+        add(
+            name,
+            tmp_path / name,
+            transcripts=tmp_path / f"{name}.tsv",
+            fill={"language": language},
+            audio=tmp_path / name,
+        )
+
+
+def test_rows_keep_what_they_say_and_a_recording_in_both_is_taken_once() -> None:
+    result = CliRunner().invoke(app, ["join", "both", "north", "south"])
+    assert result.exit_code == 0, result.output
+    both, north = Table.open("both"), Table.open("north")
+    assert both.numpy("id").tolist() == ["north/0", "north/1", "north/2", "south/1", "south/2"]
+    assert both.numpy("corpus").tolist() == ["north"] * 3 + ["south"] * 2
+    assert both.numpy("dialect").tolist() == ["savo"] * 3 + [None] * 2
+    assert both.numpy("language").tolist() == ["fi"] * 3 + ["it"] * 2 and set(both.numpy("licence")) == {"CC0-1.0"}
+    waves = [audio.read(t.row(1)["audio"], rate=16_000) for t in (both, north)]
+    np.testing.assert_array_equal(*waves)
+    about = about_corpus(corpora_home() / "both")
+    assert about["joined"] == {n: Table.open(n).fingerprint for n in ("north", "south")}
+    assert about["duplicates_dropped"] == 1
+
+
+def test_a_selection_is_joined_and_bad_input_leaves_nothing() -> None:
+    join("some", ["north", "south"], where="text LIKE '%1'")
+    assert Table.open("some").numpy("text").tolist() == ["north 1", "south 1"]
+    for parts, where, words in (
+        (["north"], None, "two or more"),
+        (["north", "north"], None, "two or more"),
+        (["north", "soth"], None, "Did you mean 'south'"),
+        (["north", "south"], "language = 'fi'", "no row of south"),
+        (["north", "south"], "dialect = 'savo'", "no column 'dialect'"),
+    ):
+        with pytest.raises(OvertureError, match=words):
+            join("bad", parts, where=where)
+    assert not (corpora_home() / "bad").exists()
