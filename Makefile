@@ -17,7 +17,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.developer: $(VENV)/.installed
-	$(PIP) install -c constraints.txt -e '.[dev,tensorboard,trackio,lhotse,huggingface,g722]'
+	$(PIP) install -c constraints.txt -e '.[dev,tensorboard,trackio,lhotse,huggingface,g722,phones]'
+	$(PIP) install -c constraints.txt -e '.[lm]' || echo "kenlm was not built (is there a C++ compiler?): tests that need it are skipped"
 	touch $@
 
 demo: $(VENV)/.installed ## Pre-train a small TERA on the embedded speech, judge it against its controls, write a report

@@ -25,6 +25,7 @@ from overture.run import Run
 from overture.study import Arm, Claim, Study, Trial
 from overture.tasks import find_task, finetune_classes
 from overture.tasks.finetune_classes import finetune as finetune_classes_finetune
+from overture.train.engine import Engine
 from overture.train.loop import train
 from overture.train.track import read_metrics
 
@@ -60,6 +61,28 @@ def untold(record: dict[str, Any]) -> None: ...
 def ids(laboratory: Laboratory, trial: int, part: str) -> set[str]:
     table = laboratory.labelled[trial]
     return set(table.numpy("id")[laboratory.splits[trial].rows[part]])
+
+
+def test_a_reference_from_outside_is_judged_on_the_arms_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from overture.tasks import outside
+
+    asked: list[int] = []
+
+    def loudness(table: Table) -> np.ndarray:
+        asked.append(len(table))
+        return np.asarray(table.numpy("level"), dtype=np.float32)[:, None]
+
+    monkeypatch.setitem(outside.REFERENCES, "loudness", loudness)
+    one = study("speaker-id", outside=("loudness",))
+    one = replace(one, arms=one.arms[:1])
+    result, again = (compare(one, tmp_path, untold, budget="none") for _ in range(2))
+    found = result["outside"]["speaker-id"]["loudness"]
+    assert 0 <= found["ci95"][0] <= found["value"] <= found["ci95"][1] <= 1 and again["outside"] == result["outside"]
+    (split,) = result["data"]["splits"]
+    assert asked == [sum(part["rows"] for part in split["parts"].values())]  # all that the arms saw, and once
+    assert set(result["arms"]) == {"log-mel"}
+    with pytest.raises(OvertureError, match=r"no reference .loudnes.\. Did you mean .loudness."):
+        compare(replace(one, trials=(replace(one.trials[0], outside=("loudnes",)),)), tmp_path, untold, budget="none")
 
 
 def test_what_any_trial_is_tuned_or_scored_on_is_not_pretrained_on(tmp_path: Path) -> None:
@@ -581,3 +604,20 @@ def test_another_network_is_fine_tuned_from_the_same_weights(tmp_path: Path, mon
 
 class OtherStrided(Strided):
     """The same weights in a network that only its class tells apart."""
+
+
+def test_an_arm_whose_start_has_heard_test_recordings_is_refused(tmp_path: Path) -> None:
+    def started(where: str) -> Study:
+        run = replace(small(1), data=replace(small().data, where=where))
+        with Engine.start() as engine:
+            train(run, tmp_path / run.folder_name, engine=engine)
+        base = study("asr", seeds=(0,))
+        return replace(base, arms=(*base.arms, Arm(name="on", run=replace(small(), start=run.folder_name))))
+
+    with pytest.raises(
+        OvertureError, match=r"arm 'on' starts from tera-.*, which was trained on \d+ recordings that this study"
+    ):
+        Laboratory(started("speaker = 'joe' and duration > 0.6"), tmp_path, untold)
+    said: list[str] = []
+    laboratory = Laboratory(started("speaker = 'bud'"), tmp_path, lambda record: said.append(record["text"]))
+    assert laboratory.corpus.startswith("embedded~") and not [s for s in said if "cannot be told" in s]

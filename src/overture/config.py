@@ -90,10 +90,12 @@ def _set(part: Any, path: list[str], text: str, whole: str) -> Any:
         raise OvertureError(
             f"--set {whole}: no field {head!r}. {near(whole, (above + name for name in flatten(part)))}"
         )
-    current = getattr(part, head)
+    current, hint = getattr(part, head), typing.get_type_hints(type(part))[head]
     if rest:
+        if current is None:  # of what may be left out, the defaults
+            kinds = [o for o in typing.get_args(hint) if dataclasses.is_dataclass(o)]
+            current = typing.cast(Any, kinds[0])() if len(kinds) == 1 else None
         return dataclasses.replace(part, **{head: _set(current, rest, text, whole)})
-    hint = typing.get_type_hints(type(part))[head]
     return dataclasses.replace(part, **{head: _coerce(_literal(text, hint), hint, current, f"--set {whole}")})
 
 

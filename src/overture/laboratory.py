@@ -24,21 +24,22 @@ from overture import outcome
 from overture.config import fingerprint
 from overture.data.features import LogMel
 from overture.data.source import Cached
-from overture.data.split import Split, split
+from overture.data.split import PARTS, Split, same_recordings, split, take_minutes
 from overture.data.table import FINGERPRINTED, Table
 from overture.errors import OvertureError
 from overture.run import Frontend, Run
 from overture.steps import Step
 from overture.study import Arm, Claim, Study, Trial
-from overture.tasks import Task, find_task
+from overture.tasks import Task
 
 if TYPE_CHECKING:
     from overture.tasks.align import Alignment
     from overture.tasks.probe import ProbeResult
 
 Tell = Callable[[dict[str, Any]], None]
-Pairs = Callable[[str, dict[str, dict[str, Any]]], list[tuple[str, str]]]  # (task, its arms) -> (better, worse) of them
-PARTS = {"train": 0.7, "dev": 0.1, "test": 0.2}
+Pairs = Callable[
+    [int, dict[str, dict[str, Any]]], list[tuple[str, str]]
+]  # (trial, its arms) -> (better, worse) of them
 
 
 @dataclass(frozen=True)
@@ -121,21 +122,37 @@ class Laboratory:
             return split(table, PARTS, by=task.disjoint, stratify=shared, cross="drop")
 
     def _pretraining_corpus(self) -> str:
-        """The study's corpus without the rows that a trial is tuned or scored on, as a corpus of its own. Where a trial's rows
-        are of another corpus, recordings that both have are left out."""
-        held: dict[str, set[str]] = {"id": set(), "sha1": set()}
-        for parts, table in zip(self.splits, self.labelled):
-            column = "id" if table.name == self.table.name else "sha1"
-            if column in table.columns.column_names and column in self.table.columns.column_names:
-                for part in ("dev", "test"):
-                    held[column] |= {v for v in table.numpy(column)[parts.rows[part]] if v is not None}
-        out = np.zeros(len(self.table), dtype=bool)
-        for column, values in held.items():
-            if values:
-                out |= [v in values for v in self.table.numpy(column)]
+        """The study's corpus without the recordings that a trial is tuned or scored on, as a corpus of its own.
+
+        Raises OvertureError for an arm whose start has heard such a recording.
+        """
+        held = [
+            table.take(np.concatenate([parts.rows[part] for part in ("dev", "test")]))
+            for parts, table in zip(self.splits, self.labelled)
+        ]
+        for arm in self.study.arms:
+            self._check_start(arm, held)
+        out = same_recordings(self.table, held)
         ids = self.table.numpy("id")
         mark = fingerprint([self.table.fingerprint, sorted(ids[out].tolist())])[:6]
         return self.table.take(np.flatnonzero(~out)).save(f"{self.table.name}~{mark}")
+
+    def _check_start(self, arm: Arm, held: Sequence[Table]) -> None:
+        if arm.run.start is None:
+            return
+        from overture.models.start import heard
+
+        tables, unknown = heard(self.home / arm.run.start)
+        for what in unknown:
+            self.tell(
+                {"kind": "note", "text": f"{arm.name}: whether its start has heard test rows cannot be told: {what}"}
+            )
+        for table in tables:
+            if shared := int(same_recordings(table, held).sum()):
+                raise OvertureError(
+                    f"arm {arm.name!r} starts from {arm.run.start}, which was trained on {shared} recordings that this study is tuned or scored "
+                    f"on (corpus {table.name!r}): leave them out of that run with --where, or choose another start"
+                )
 
     def _used(self, number: int) -> dict[str, np.ndarray]:
         """The rows of each part of trial `number`, of training as many as its labels may last."""
@@ -143,7 +160,7 @@ class Laboratory:
         if trial.label_minutes is None:
             return rows
         target = trial.definition.target if trial.definition.closed_set else None
-        return {**rows, "train": _minutes(table, rows["train"], trial.label_minutes, target)}
+        return {**rows, "train": take_minutes(table, rows["train"], trial.label_minutes, target)}
 
     def run_of(self, arm: Arm, seed: int) -> Run:
         """The arm's run on the study's own training rows."""
@@ -208,7 +225,7 @@ class Laboratory:
         if task.target not in FINGERPRINTED:  # what the table's fingerprint does not cover
             made_of["targets"] = fingerprint([str(v) for v in table.numpy(task.target)])
         step = Step("judge", made_of, lambda folder: self._probe(folder, arm, run, seed, number))
-        self.tell({"kind": "stage", "text": f"{trial.task}: {arm.name}, seed {seed}"})
+        self.tell({"kind": "stage", "text": f"{self.study.names[number]}: {arm.name}, seed {seed}"})
         folder = step.perform(self.home / "judged")
         detail: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf8"))
         predictions = pq.read_table(folder / "predictions.parquet")
@@ -220,12 +237,8 @@ class Laboratory:
         return Score(detail["value"], events, predictions.column("total").to_numpy(), detail)
 
     def _probe(self, folder: Path, arm: Arm, run: Run, seed: int, number: int) -> None:
-        trial, table, parts = self.study.trials[number], self.labelled[number], self._used(number)
-        train_rows, dev, test = (parts[part] for part in ("train", "dev", "test"))
-        ends = np.cumsum([len(train_rows), len(dev), len(test)])
-        used = table.take(np.concatenate([train_rows, dev, test]))
-        rows = dict(zip(("train", "dev", "test"), np.split(np.arange(ends[-1]), ends[:-1])))
-        aligned = self.alignments.get(table.fingerprint, {})
+        trial, (used, rows) = self.study.trials[number], self._packed(number)
+        aligned = self.alignments.get(self.labelled[number].fingerprint, {})
         result = self._result(folder / "features", arm, run, seed, trial.definition, used, rows, aligned)
         result.write_predictions(folder / "predictions.parquet")
         record: dict[str, Any] = {
@@ -241,7 +254,7 @@ class Laboratory:
             "dev": result.dev,
             "layer_weights": result.layer_weights,
             "seconds": result.seconds,
-            "labelled_minutes": float(table.numpy("duration")[train_rows].sum()) / 60,
+            "labelled_minutes": float(used.numpy("duration")[rows["train"]].sum()) / 60,
             "left_out": len(result.infeasible),
         }
         if result.metric == "cer":
@@ -263,7 +276,7 @@ class Laboratory:
         """The probe that `task` asks for, on `rows` (train, dev, test) of `table`."""
         import torch
 
-        from overture.tasks import align, features, finetune_classes, finetune_ctc
+        from overture.tasks import align, features, finetune_classes, finetune_ctc, finetune_frames
         from overture.tasks.classify import classify
         from overture.tasks.classify_frames import classify_frames
         from overture.tasks.controls import InputEncoder
@@ -273,7 +286,9 @@ class Laboratory:
 
         trained = self.folder_of(arm, seed) if arm.kind == "trained" else None
         if task.features == "finetune":
-            finetune = finetune_classes.finetune if task.closed_set else finetune_ctc.finetune
+            finetune: Any = finetune_classes.finetune if task.closed_set else finetune_ctc.finetune
+            if task.name == "hybrid":
+                finetune = finetune_frames.finetune
             tuned = replace(run, model=arm.finetune_model or run.model)
             start = trained.name if trained else None
             return finetune(tuned, start, table, target=task.target, **rows, home=self.home, tell=self.tell, seed=seed)
@@ -302,9 +317,47 @@ class Laboratory:
             return classify_frames(states, table, labels=labels, **rows, seed=seed, device=device)
         return transcribe(states, table, target=task.target, **rows, seed=seed, device=device)
 
+    def _packed(self, number: int) -> tuple[Table, dict[str, np.ndarray]]:
+        """The rows that trial `number` uses, and which of them are train, dev and test."""
+        parts = self._used(number)
+        chosen = [parts[part] for part in ("train", "dev", "test")]
+        ends = np.cumsum([len(rows) for rows in chosen])
+        used = self.labelled[number].take(np.concatenate(chosen))
+        return used, dict(zip(("train", "dev", "test"), np.split(np.arange(ends[-1]), ends[:-1])))
+
+    def _outside(self) -> dict[str, dict[str, Any]]:
+        """{trial: {reference: its score}}: networks that no arm is, on the arms' own rows. They decide nothing."""
+        return {
+            self.study.names[i]: {name: self._reference(name, i) for name in trial.outside}
+            for i, trial in enumerate(self.study.trials)
+            if trial.outside
+        }
+
+    def _reference(self, name: str, number: int) -> dict[str, Any]:
+        from overture.tasks import outside
+
+        (table, rows), target = self._packed(number), self.study.trials[number].definition.target
+        made_of = {
+            "reference": name,
+            "rows": table.fingerprint,
+            "split": {part: table.numpy("id")[chosen].tolist() for part, chosen in rows.items()},
+            "targets": fingerprint([str(v) for v in table.numpy(target)]),
+        }
+
+        def probe(folder: Path) -> None:
+            found = outside.reference(name, table, target, rows, seed=0)
+            found.write_predictions(folder / "predictions.parquet")
+            record = {"value": found.value, "ci95": found.interval, "rate": found.rate}
+            (folder / "result.json").write_text(json.dumps(record, indent=1), encoding="utf8")
+
+        self.tell({"kind": "stage", "text": f"{self.study.names[number]}: {name}, a reference from outside"})
+        folder = Step("outside", made_of, probe).perform(self.home / "judged")
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf8"))
+        return result
+
     def conduct(self, pairs: Pairs) -> dict[str, Any]:
         """Everything, and the tables of it: arms, comparisons, cost, data. `pairs` says which arms of a task to compare."""
-        trials = range(len(self.study.trials))
+        trials, outside = range(len(self.study.trials)), self._outside()
         scores: list[dict[str, list[Score]]] = [{} for _ in trials]
         costs: dict[str, list[dict[str, Any]]] = {}
         stopped: dict[str, list[dict[str, Any]]] = {}
@@ -326,7 +379,8 @@ class Laboratory:
         measured = [self._measure(i, healthy[i], pairs, stopped) for i in trials]
         return {
             **measured[0],
-            "also": {self.study.trials[i].task: measured[i] for i in range(1, len(measured))},
+            "also": dict(zip(self.study.names[1:], measured[1:], strict=True)),
+            "outside": outside,
             "stopped": stopped,
             "kinds": {a.name: a.kind for a in self.study.arms},
             "data": self._data(),
@@ -384,13 +438,15 @@ class Laboratory:
                 "ci95": _bounded(seeds_interval(values) or _within(scores[name][0]), task.metric),
             }
         return {
-            "task": self.study.trials[number].task,
+            "task": self.study.names[number],
+            "of_task": task.name,
+            "label_minutes": self.study.trials[number].label_minutes,
             "metric": task.metric_name,
             "higher_is_better": task.higher_is_better,
             "arms": arms,
             "comparisons": [
                 compare_arms(b, scores[b], w, scores[w])
-                for b, w in pairs(task.name, arms)
+                for b, w in pairs(number, arms)
                 if b not in stopped and w not in stopped
             ],
             "probes": {a: [s.detail for s in scores[a]] for a in names},
@@ -407,11 +463,11 @@ class Laboratory:
             for v in table.numpy("licence")
         }
         splits = []
-        for trial, labelled, parts in zip(self.study.trials, self.labelled, self.splits):
+        for name, trial, labelled, parts in zip(self.study.names, self.study.trials, self.labelled, self.splits):
             own = labelled.name not in others
             splits.append(
                 {
-                    "task": trial.task,
+                    "task": name,
                     **({} if own else {"corpus": labelled.name, "fingerprint": labelled.fingerprint}),
                     "rule": parts.rule,
                     "parts": parts.counts,
@@ -477,9 +533,11 @@ def verdict(
 
 def check(claim: Claim, home: Path, tell: Tell) -> dict[str, Any]:
     """Run a claim: its result with the computed verdict, as it goes into `results/NAME.json`."""
-    first = claim.study.trials[0].task
-    pairs = [(first, better, worse) for better, worse in claim.expected] + list(claim.expected_also)
-    result = Laboratory(claim.study, home, tell).conduct(lambda task, _: [(b, w) for t, b, w in pairs if t == task])
+    names = claim.study.names
+    pairs = [(names[0], better, worse) for better, worse in claim.expected] + list(claim.expected_also)
+    if unknown := {t for t, _, _ in pairs} - set(names):
+        raise ValueError(f"the claim expects something of {unknown}, its trials are {names}")
+    result = Laboratory(claim.study, home, tell).conduct(lambda i, _: [(b, w) for t, b, w in pairs if t == names[i]])
     for task, part in result["also"].items():
         asked = [(b, w) for t, b, w in pairs if t == task]
         if asked:
@@ -506,8 +564,9 @@ def _verdict_on(pairs: Sequence[tuple[str, str]], part: dict[str, Any], stopped:
 def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, Any]:
     """Run a comparison: its tables, and which arm is best and whether its lead over each other arm is real."""
 
-    def best_against_rest(task: str, arms: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
-        names = sorted(arms, key=lambda a: arms[a]["mean"], reverse=find_task(task).higher_is_better)
+    def best_against_rest(number: int, arms: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+        up = study.trials[number].definition.higher_is_better
+        names = sorted(arms, key=lambda a: arms[a]["mean"], reverse=up)
         return [(names[0], name) for name in names[1:]]
 
     result = Laboratory(study, home, tell).conduct(best_against_rest)
@@ -543,24 +602,6 @@ def _within(score: Score) -> list[float] | None:
 
     interval = bootstrap(score.events, score.totals)
     return list(interval) if interval else None
-
-
-def _minutes(table: Table, rows: np.ndarray, minutes: float, target: str | None = None) -> np.ndarray:
-    """So many of `rows`, in a fixed random order, as make up `minutes`; with `target`, one of each of its values first."""
-    order = np.random.default_rng(0).permutation(rows)
-    if target is not None:
-        first = np.unique([str(v) for v in table.numpy(target)[order]], return_index=True)[1]
-        order = np.concatenate([order[np.sort(first)], np.delete(order, first)])
-    total = np.cumsum(table.numpy("duration")[order]) / 60
-    if total[-1] < minutes:
-        raise OvertureError(f"{minutes:g} minutes of labels were asked for, the training rows have {total[-1]:.1f}")
-    count = int(np.searchsorted(total, minutes)) + 1
-    if target is not None and count < len(first):
-        raise OvertureError(
-            f"{minutes:g} minutes of labels hold {count} rows, fewer than the {len(first)} values of {target!r}; "
-            f"one of each lasts {total[len(first) - 1]:.2f} minutes"
-        )
-    return np.sort(order[:count])
 
 
 def _last_watched(folder: Path) -> dict[str, float | None]:

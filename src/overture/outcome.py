@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from overture.config import to_dict
-from overture.data.table import Table
+from overture.data.mixture import rows_of
 from overture.run import Run
 from overture.train.track import read_metrics
 
@@ -76,7 +74,6 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 def same_data(run: Run, folder: Path) -> bool:
     """Whether the corpus of `run` is still what the run in `folder` was trained on."""
-    whole = Table.open(run.data.corpus, run.data.where)
-    table = whole.take(np.flatnonzero(whole.numpy("duration") >= run.data.min_seconds))
+    table, _ = rows_of(run.data)
     about = json.loads((folder / "run.json").read_text(encoding="utf8"))
     return bool(about["data"]["fingerprint"] == table.fingerprint)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from overture.config import fingerprint
+from overture.data.augment import WaveAugment
+from overture.data.mixture import Matched, Mixture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +73,9 @@ class Data:
     min_seconds: float = 0.0  # shorter utterances are left out (and counted)
     max_seconds: float = 15.0  # longer ones are cropped, at a place drawn anew each epoch
     cache: bool = True  # compute features once into a memory-mapped file; else anew each epoch
+    augment: WaveAugment | None = None  # alters the samples, drawn anew each time; features then need cache=False
+    matched: Matched | None = None  # as many hours of each of some values of a column, and no other rows
+    mix: Mixture | None = None  # how often the values of a column are heard, drawn anew each epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +89,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """AdamW with warm-up, hold, and linear decay; the three shares of the updates sum to one."""
+    """AdamW with warm-up, hold, and decay; the three shares of the updates sum to one."""
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -93,6 +98,7 @@ class Optim:
     warmup: float = 0.07  # share of all updates
     hold: float = 0.0  # share of all updates at full rate
     final: float = 0.0  # rate at the end, as a share of lr
+    decay: Literal["linear", "exponential"] = "linear"  # exponential, to a `final` above 0: the third of three stages
     clip: float = 5.0  # largest gradient norm
 
 
@@ -104,6 +110,10 @@ class Player:
     optim: Optim = field(default_factory=Optim)
     name: str = "model"
     parameters: str = ""  # regular expression, searched in parameter names; what no player names is frozen
+    frozen: str = (
+        ""  # the same: such of its parameters do not learn in the first `frozen_updates`, as if they were not there
+    )
+    frozen_updates: int = 0
     every: int = 1  # takes part in each `every`-th update
 
 
@@ -133,9 +143,9 @@ class Run:
     plan: Plan = field(default_factory=Plan)
     loop: Loop = field(default_factory=Loop)
     seed: int = 0
-    start: str | None = (
-        None  # a run folder beside this one, whose last weights the encoder (or the whole model) starts from
-    )
+    start: str | None = None  # what the encoder (or the whole model) starts from: the last weights of a run folder
+    # beside this one, or a wav2vec 2.0 checkpoint folder of transformers (see `overture.models.start`)
+    start_weights: str | None = None  # hash of these weights, so that another start is another run
 
     @property
     def fingerprint(self) -> str:

@@ -40,6 +40,7 @@ class Trial:
     where: str | None = None  # SQL: which rows take part
     label_minutes: float | None = None  # of training rows, drawn once for all arms; None: all
     min_count: int = 10  # rows a class needs to take part
+    outside: tuple[str, ...] = ()  # references of `tasks.outside` that stand beside the arms; they decide nothing
 
     @property
     def definition(self) -> Task:
@@ -56,6 +57,17 @@ class Study:
     where: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each trial is called: by its task, and by its labels too where a task comes more than once."""
+        tasks = [t.task for t in self.trials]
+        return tuple(
+            t.task
+            if tasks.count(t.task) == 1
+            else f"{t.task}, {'all labels' if t.label_minutes is None else f'{t.label_minutes:g} min'}"
+            for t in self.trials
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -65,5 +77,5 @@ class Claim:
     text: str
     study: Study
     expected: tuple[tuple[str, str], ...]  # (better, worse) arms on the first trial
-    expected_also: tuple[tuple[str, str, str], ...] = ()  # (task, better, worse): reported, does not decide
+    expected_also: tuple[tuple[str, str, str], ...] = ()  # (name of a trial, better, worse): reported, does not decide
     deviations: tuple[str, ...] = ()

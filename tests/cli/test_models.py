@@ -187,3 +187,74 @@ def test_parse_set() -> None:
     assert models.parse_set(None) == {}
     with pytest.raises(OvertureError, match="write FIELD=VALUE"):
         models.parse_set(["a"])
+
+
+def test_a_run_goes_on_from_another_and_says_what_it_took_over(overture: Overture, elsewhere: Path) -> None:
+    few = ("--where", FEW, "--set", "loop.updates=2", "--set", "loop.log_every=1")
+    assert overture("run", "wav2vec2:tiny", *few, "--set", "model.layers=3", "--out", "before").status == 0
+    (start,) = (elsewhere / "before").iterdir()
+    more = (*few, "--start", start, "--set", "frontend.rate=8000", "--set", "model.layers=2", "--out", "after")
+    answer = overture("run", "wav2vec2:tiny", *more)
+    assert answer.status == 0, answer.err
+    said = " ".join(answer.out.split())
+    assert f"starts from {start.name} (weights " in said and "a wav2vec2 of 2 updates" in said
+    for fact in (
+        "quantizer kept", "the first 2 of 3 layers", "16000 Hz before, 8000 Hz now", "Gumbel temperature 1.994 (goes on)", "optimizer fresh",
+    ):  # fmt: skip
+        assert fact in said
+    (folder,) = (elsewhere / "after").iterdir()
+    about = json.loads((folder / "run.json").read_text())
+    assert about["config"]["start"] == f"../before/{start.name}" and about["start"]["quantizer"] == "kept"
+    assert (
+        about["config"]["start_weights"] == about["start"]["weights"]
+        and about["config"]["model"]["conv_stride"][-1] == 1
+    )
+    again = overture("run", "wav2vec2:tiny", *more)
+    assert again.status == 0 and "update 2/2" not in again.out and list((elsewhere / "after").iterdir()) == [folder]
+    out = overture("export", folder, "hf")
+    assert out.status == 0, out.err
+    assert "quantizer kept" in (elsewhere / "hf" / "README.md").read_text()
+    on = overture("run", "wav2vec2:tiny", *few, "--from", "hf", "--out", "third")
+    assert on.status == 0 and "8000 Hz now" not in on.out, on.err
+    assert "a peak rate of 0.001 is for fresh weights" in " ".join(on.out.split())
+    (third,) = (elsewhere / "third").iterdir()
+    assert json.loads((third / "run.json").read_text())["config"]["frontend"]["rate"] == 8_000
+
+
+def test_a_start_that_does_not_fit_is_said_before_anything_is_begun(overture: Overture, elsewhere: Path) -> None:
+    assert overture("run", "tera:tiny", *SMALL, "--out", "before").status == 0
+    (start,) = (elsewhere / "before").iterdir()
+    for words, told in (
+        (
+            ("wav2vec2:tiny", "--start", start),
+            "is a tera, and cannot be gone on with as wav2vec2: overture run tera --start",
+        ),
+        (("tera:tiny", "--start", start, "--set", "model.heads=4"), "model.heads=4 does not fit the weights in"),
+        (("tera:tiny", "--start", "nothing"), "--start nothing is not a folder"),
+        (("tera:tiny", "--start", "before"), "no run with a checkpoint of that name"),
+    ):
+        answer = overture("run", *words)
+        assert answer.status == 1 and told in answer.err and "Traceback" not in answer.err
+    assert not (elsewhere / "runs").exists()
+
+
+def test_a_mixture_and_equal_hours_are_set_and_shown(overture: Overture, elsewhere: Path) -> None:
+    parts = (
+        "data.matched.column=speaker",
+        'data.matched.values=["joe", "bob"]',
+        "data.matched.hours=0.005",
+        "data.mix.column=speaker",
+    )
+    answer = overture("run", "tera:tiny", *SMALL, *(x for p in (*parts, "data.mix.alpha=0") for x in ("--set", p)))
+    assert answer.status == 0, answer.err
+    lines = [" ".join(line.replace("│", " ").split()) for line in answer.out.splitlines()]
+    assert any("value rows hours speakers share times rows an epoch" in line.replace("┃ ", "") for line in lines)
+    bob, joe = (next(line.split() for line in lines if line.startswith(f"speaker {v} ")) for v in ("bob", "joe"))
+    assert bob[3] == joe[3] == "0.005" and bob[4:6] == joe[4:6] == ["1", "0.500"]
+    (folder,) = (elsewhere / "runs").iterdir()
+    told = json.loads((folder / "run.json").read_text())["data"]["composition"]
+    assert [c["value"] for c in told] == ["bob", "joe"] and abs(told[0]["hours"] / told[1]["hours"] - 1) <= 0.01
+    wrong = overture(
+        "run", "tera:tiny", *SMALL, "--set", 'data.matched.values=["jo"]', "--set", "data.matched.column=speaker"
+    )
+    assert wrong.status == 1 and "no row of 'embedded' has speaker='jo'. Did you mean 'joe'" in wrong.err

@@ -171,6 +171,25 @@ def test_compare_and_again(overture: Overture, elsewhere: Path, monkeypatch: pyt
     }
 
 
+def test_several_amounts_of_labels_are_a_learning_curve(overture: Overture, elsewhere: Path) -> None:
+    answer = overture(
+        "compare", "tera:tiny", "--where", FEW, "--budget", "1e9flop", "--seeds", "2", "--labels", "0.5m,0.3m,1m"
+    )
+    assert answer.status == 0, answer.err
+    result = json.loads((elsewhere / answer.out.split("result: ")[1].splitlines()[0]).read_text(encoding="utf8"))
+    assert result["task"] == "speaker-id, 0.5 min" and list(result["also"]) == [
+        "speaker-id, 0.3 min",
+        "speaker-id, 1 min",
+    ]
+    heard = [p["probes"]["log-mel"][0]["labelled_minutes"] for p in (result, *result["also"].values())]
+    assert all(asked <= got < asked + 0.1 for asked, got in zip((0.5, 0.3, 1.0), heard))
+    page = (elsewhere / answer.out.split("report: ")[1].splitlines()[0]).read_text(encoding="utf8")
+    assert page.count("What more labels buy") == 1 and page.count('class="curve area') == 3  # a band an arm
+    assert "--labels 0.5m,0.3m,1m --budget 1e9flop" in page
+    order = [page.index(f">{m}</span>", page.index("What more labels buy")) for m in ("0.3", "0.5", "1")]
+    assert order == sorted(order)
+
+
 def test_a_comparison_goes_on_without_an_arm_that_falls_ill(
     overture: Overture, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

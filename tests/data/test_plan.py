@@ -72,3 +72,19 @@ def test_impossible_plans_say_what_to_change() -> None:
     with pytest.raises(OvertureError, match="longest_squared"):
         BatchPlan(np.array([30.0]), update=100, micro=100, longest_squared=500)
     assert len(BatchPlan(np.array([30.0]), update=20, micro=20, longest=15).updates(0)) == 1  # cropped, so it fits
+
+
+def test_what_is_drawn_is_dealt_out_and_the_bounds_are_kept() -> None:
+    lengths = np.random.default_rng(0).uniform(1, 10, 60)
+    drawn = {0: np.array([3, 3, 3, 59, 0]), 1: np.arange(40)}
+    plan = BatchPlan(lengths, update=30, micro=15, seed=1, draw=lambda epoch: drawn[epoch])
+    for epoch, rows in drawn.items():
+        updates = plan.updates(epoch)
+        assert sorted(np.concatenate(updates)) == sorted(rows)
+        assert all(len(u) * lengths[u].max() <= 30 for u in updates)
+    assert Position(0, len(plan.updates(0)) - 1).next(plan) == Position(1, 0)
+    whole = BatchPlan(lengths, update=30, micro=15, seed=1)
+    assert np.array_equal(plan.largest(), whole.largest())  # whatever epoch 0 has drawn
+    used = sum(lengths[u].sum() for u in plan.updates(0))
+    padded = sum(len(u) * lengths[u].max() for u in plan.updates(0))
+    assert plan.padding() == pytest.approx(1 - used / padded)

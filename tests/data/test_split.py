@@ -1,15 +1,17 @@
 """Parts that share nothing they must not share."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overture.data.split import Split, normal, split
-from overture.data.table import Table
+from overture.data.split import Split, normal, same_recordings, split
+from overture.data.table import Table, corpora_home
 from overture.errors import OvertureError
 
 THREE = {"train": 0.8, "dev": 0.1, "test": 0.1}
@@ -168,3 +170,61 @@ def test_any_corpus_is_divided_completely_or_refused(speakers: list[int], texts:
     assert disjoint(values(data, found, by))
     assert sorted(np.concatenate(list(found.rows.values()))) == list(range(len(data)))
     assert all(len(r) for r in found.rows.values())
+
+
+def kept(name: str, data: Table, **derived: str) -> Table:
+    """`data` as a corpus of that name, with what its corpus.json says of what it was derived from."""
+    folder = corpora_home() / name
+    folder.mkdir(parents=True)
+    pq.write_table(data.columns, folder / "table.parquet")
+    about = {"name": name, **({"derived": derived} if derived else {})}
+    (folder / "corpus.json").write_text(json.dumps(about), encoding="utf8")
+    return Table.open(name)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERTURE_HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("home")
+def test_recordings_that_two_corpora_share_are_found() -> None:
+    heard = kept("heard", table(sha1=["a", "b", "c", None], id=["1", "2", "3", "4"]))
+    test = kept("test", table(sha1=["x", "b", None], id=["1", "2b", "4"]))
+    assert same_recordings(heard, [test]).tolist() == [False, True, False, False]  # ids of other corpora mean nothing
+    assert same_recordings(heard, []).tolist() == [False] * 4
+    assert same_recordings(heard, [test, heard.take(np.array([3]))]).tolist() == [False, True, False, True]
+    # A selection that a study keeps is of the same corpus, whatever it is called.
+    view = heard.take(np.array([0, 2]))
+    assert same_recordings(heard, [Table.open(view.save("heard~1a2b3c"))]).tolist() == [True, False, True, False]
+
+
+@pytest.mark.usefixtures("home")
+def test_a_recording_is_the_same_down_a_telephone() -> None:
+    """Its samples have another hash then, also after two such steps."""
+    clean = kept("clean", table(sha1=["a", "b", "c"], id=["1", "2", "3"]))
+    noisy = kept("noisy", table(sha1=["d", "e"], id=["2", "3"], derived_from=["clean"] * 2), **{"from": "clean"})
+    phone = kept("phone", table(sha1=["f"], id=["3"], derived_from=["noisy"]), **{"from": "noisy"})
+    other = kept("other", table(sha1=["g"], id=["3"]))
+    assert same_recordings(clean, [noisy]).tolist() == [False, True, True]
+    assert same_recordings(phone, [clean]).tolist() == [True] and same_recordings(clean, [phone]).tolist() == [
+        False,
+        False,
+        True,
+    ]
+    assert not same_recordings(other, [clean, noisy, phone]).any()
+
+
+@pytest.mark.usefixtures("home")
+def test_without_hashes_nothing_is_said_to_be_disjoint() -> None:
+    plain = table(sha1=["a", "b"])
+    bare = kept("bare", Table(plain.columns.drop_columns(["sha1"]), name="bare", root=Path()))
+    with pytest.raises(OvertureError, match="share recordings cannot be told: 'bare' has no column 'sha1'"):
+        same_recordings(plain, [bare])
+    assert same_recordings(bare, [bare.take(np.array([0]))]).sum() == 1  # the same corpus: by id
+
+
+def test_parts_of_a_split_share_no_recording(embedded: Table) -> None:
+    found = split(embedded, THREE, by="speaker")
+    train, test = (found.table(embedded, part) for part in ("train", "test"))
+    assert not same_recordings(train, [test]).any() and same_recordings(embedded, [test]).sum() >= len(test)

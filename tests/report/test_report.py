@@ -567,6 +567,16 @@ def test_what_stands_beside_is_counted_apart() -> None:
     assert verdict(neither)[2].startswith("None of the 2 differences that the claim rests on were found; ")
 
 
+def test_a_reference_from_outside_stands_beside_and_decides_nothing(tmp_path: Path) -> None:
+    beside = {"asr": {"yamnet": {"value": 0.5169, "ci95": [0.468, 0.568], "rate": 1e-3}}}
+    with_it, without = a_result(task="asr", outside=beside), a_result(task="asr")
+    page = write_comparison_report(with_it, {}, tmp_path / "with.html").read_text(encoding="utf8")
+    plain = write_comparison_report(without, {}, tmp_path / "without.html").read_text(encoding="utf8")
+    assert "deciding nothing: yamnet 0.517 [0.468, 0.568]" in page and "From outside" not in plain
+    assert verdict(with_it) == verdict(without)
+    assert "From outside, on the same rows: yamnet 0.517 [0.468, 0.568]." in results_markdown([with_it])
+
+
 def test_results_from_before_expected_was_recorded_are_read_by_their_recipes_claim() -> None:
     from overture.recipes.tera import claim
 

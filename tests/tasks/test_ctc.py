@@ -1,78 +1,11 @@
-"""Alphabets of any script, the loss, decoding, transcripts that do not fit."""
+"""The loss, and transcripts that do not fit."""
 
-import unicodedata
-
-import pytest
 import torch
-import torch.nn.functional as F
 
-from overture.errors import OvertureError
-from overture.tasks.ctc import (
-    Alphabet,
-    CTCHead,
-    Infeasible,
-    ctc_loss_sum,
-    ctc_losses,
-    frames_needed,
-    greedy_decode,
-    infeasible,
-    normalise,
-)
-
-
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        ("  Hello,\tWORLD!  It’s well-known. ", "hello world it's well known"),
-        ("Cafe\u0301 Stra\u00dfe", "caf\u00e9 stra\u00dfe"),  # NFC
-        ("ÇA VA, İSTANBUL", "ça va, i̇stanbul".replace(",", "")),
-        ("नमस्ते दुनिया।", "नमस्ते दुनिया"),  # vowel signs and virama are marks
-        ("می‌خواهم", "میخواهم"),  # zero-width non-joiner
-        ("co\u00adop", "coop"),
-        ("你好，世界 123", "你好 世界"),
-        ("...", ""),
-    ],
-)
-def test_normalise(raw, clean):
-    assert normalise(raw) == unicodedata.normalize("NFC", clean) and normalise(normalise(raw)) == normalise(raw)
-
-
-def test_alphabet_round_trip(tmp_path):
-    texts = ["Привет, мир", "नमस्ते दुनिया", "It's a test"]
-    alphabet = Alphabet.of(texts)
-    assert len(alphabet) == len(set("".join(map(normalise, texts)))) + 1
-    for text in texts:
-        ids = alphabet.encode(text, row="r")
-        assert min(ids) >= 1 and max(ids) < len(alphabet) and alphabet.decode(ids) == normalise(text)
-    alphabet.save(tmp_path / "alphabet.json")
-    assert Alphabet.load(tmp_path / "alphabet.json") == alphabet
-    assert [p.name for p in tmp_path.iterdir()] == ["alphabet.json"]
-
-
-def test_unknown_characters_name_the_row():
-    alphabet = Alphabet.of(["abc"])
-    with pytest.raises(OvertureError, match=r"row 'utt-7'.*'ж' \(CYRILLIC SMALL LETTER ZHE\)"):
-        alphabet.encode("abж", row="utt-7")
-    assert alphabet.decode(alphabet.encode("a ж b", row="utt-7", drop=True)) == "ab"
-
-
-@pytest.mark.parametrize("content", ["[]", "{", '{"characters": ["ab"]}', '{"characters": ["a", "a"]}', '{"other": 1}'])
-def test_damaged_alphabet(tmp_path, content):
-    path = tmp_path / "alphabet.json"
-    path.write_text(content)
-    with pytest.raises(OvertureError, match=r"alphabet\.json"):
-        Alphabet.load(path)
-
-
-def test_alphabet_needs_letters():
-    with pytest.raises(OvertureError, match="no letters"):
-        Alphabet.of(["12 3", "..."])
-
-
-def test_greedy_decoding_merges_and_stops_at_the_length():
-    path = torch.tensor([[1, 1, 0, 1, 2, 2, 3, 3], [0, 0, 0, 0, 4, 4, 4, 4], [2, 2, 0, 2, 0, 0, 0, 0]])
-    scores = F.one_hot(path, 5).float()
-    assert greedy_decode(scores, torch.tensor([6, 4, 8])) == [[1, 1, 2], [], [2, 2]]
+from overture.models.tuned import FrameHead
+from overture.recognise.decode import greedy
+from overture.recognise.units import Characters
+from overture.tasks.ctc import Infeasible, ctc_loss_sum, ctc_losses, frames_needed, infeasible
 
 
 def test_loss_is_a_sum_over_characters_and_ignores_padding():
@@ -92,7 +25,7 @@ def test_loss_is_a_sum_over_characters_and_ignores_padding():
 
 
 def test_infeasible_transcripts_are_exactly_those_of_infinite_loss():
-    alphabet = Alphabet.of(["abl"])
+    alphabet = Characters("abl")
     rows = []
     for text in ("ball", "baal", "bbaall", "lab", ""):
         ids = alphabet.encode(text, row=text)
@@ -111,8 +44,8 @@ def test_infeasible_transcripts_are_exactly_those_of_infinite_loss():
 
 def test_head_fine_tunes_an_encoder_on_a_planted_alignment():
     torch.manual_seed(0)
-    alphabet = Alphabet.of(["abcd"])
-    encoder, head = torch.nn.Linear(8, 16), CTCHead(16, alphabet, dropout=0.0)
+    alphabet = Characters("abcd")
+    encoder, head = torch.nn.Linear(8, 16), FrameHead(16, len(alphabet), dropout=0.0)
     codes = torch.randn(len(alphabet), 8)
     targets = torch.randint(1, len(alphabet), (6, 4))
     frames = torch.stack([targets, torch.zeros_like(targets)], 2).flatten(1)  # each character, then a blank
@@ -124,4 +57,4 @@ def test_head_fine_tunes_an_encoder_on_a_planted_alignment():
         optim.zero_grad()
         (total / count).backward()
         optim.step()
-    assert greedy_decode(head(encoder(x)), lengths) == targets.tolist()
+    assert greedy(head(encoder(x)), lengths) == targets.tolist()

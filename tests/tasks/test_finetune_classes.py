@@ -13,9 +13,10 @@ import torch
 from overture.data.features import LogMel, Waveform
 from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.models.tuned import unused
 from overture.recipes import get
 from overture.run import Run
-from overture.tasks.finetune import SPECAUGMENT, unused
+from overture.tasks.finetune import SPECAUGMENT
 from overture.tasks.finetune_classes import Classifier, Classify, MeanHead, finetune
 from overture.train.engine import Engine
 from overture.train.loop import train

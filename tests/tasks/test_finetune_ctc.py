@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from overture.data.augment import WaveAugment
 from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.models.tuned import Tuned
 from overture.recipes import get
+from overture.recognise.recogniser import CTCModel
+from overture.recognise.units import Characters, normalise
 from overture.run import Data, Plan, Player, Run
-from overture.tasks.ctc import normalise
-from overture.tasks.finetune import Tuned
-from overture.tasks.finetune_ctc import Recogniser, Transcribe, finetune
+from overture.tasks.finetune import Schedule
+from overture.tasks.finetune_ctc import Transcribe, finetune
 from overture.tasks.metrics import Counts
 from overture.train.engine import Engine
 from overture.train.loop import Trainer, train
@@ -103,21 +106,16 @@ def test_the_result_is_complete(scratch: tuple[Any, list[dict[str, Any]]], table
 
 
 def test_rows_that_cannot_hold_their_text_are_listed_and_not_trained_on(
-    scratch: tuple[Any, list[dict[str, Any]]], table: Table, pretraining: Run
+    scratch: tuple[Any, list[dict[str, Any]]], table: Table, pretraining: Run, home: Path
 ) -> None:
     result, _ = scratch
     ids, durations = table.numpy("id"), table.numpy("duration")
     assert [row.id for row in result.infeasible] == [str(i) for i in ids[:4]]
     assert all(row.frames < row.needed for row in result.infeasible)
     assert result.infeasible[0].frames == pretraining.frontend.steps(round(durations[0] * 16_000))
-    (view,) = {n for n in _corpora() if n.startswith("spoken~")}
+    about = [json.loads(path.read_text(encoding="utf8")) for path in home.glob("tera-ctc-*/run.json")]
+    (view,) = {a["config"]["data"]["corpus"] for a in about}
     assert list(Table.open(view).numpy("id")) == list(ids[4:24])
-
-
-def _corpora() -> list[str]:
-    from overture.data.table import corpora_home
-
-    return [p.parent.name for p in corpora_home().glob("*/table.parquet")]
 
 
 def test_a_finished_sweep_is_not_trained_again(
@@ -133,17 +131,17 @@ def test_a_finished_sweep_is_not_trained_again(
 
 
 def test_no_usable_row_is_said_before_training(pretraining: Run, table: Table, tmp_path: Path) -> None:
-    with pytest.raises(OvertureError, match="no training row has a transcript that its frames can hold"):
+    with pytest.raises(OvertureError, match=r"no training row can be learnt from:\n  4 x too many units"):
         finetune(pretraining, None, table, **parts(slice(0, 4)), home=tmp_path, tell=print)
     assert not list(tmp_path.iterdir())
 
 
 def recognising(pretraining: Run, start: str | None) -> Run:
-    characters = " '" + "abcdefghijklmnopqrstuvwxyz"
+    units = Characters(" 'abcdefghijklmnopqrstuvwxyz")
     return Run(
         recipe="ctc", size="finetune", data=Data(where=WHERE), frontend=pretraining.frontend,
-        model=Recogniser(encoder=pretraining.model, characters=characters),
-        players=(Player(objective=Transcribe(characters=characters)),), plan=Plan(update_seconds=10.0, micro_seconds=10.0),
+        model=CTCModel(encoder=pretraining.model, units=units),
+        players=(Player(objective=Transcribe(units=units)),), plan=Plan(update_seconds=10.0, micro_seconds=10.0),
         loop=pretraining.loop, start=start,
     )  # fmt: skip
 
@@ -220,3 +218,113 @@ def test_a_row_without_a_frame_is_named(table: Table, tmp_path: Path) -> None:
         OvertureError, match=r"0.020 s\) is too short: the encoder gives it no frame. .*duration > 0.02"
     ):
         finetune(waves(), None, short, **parts(), home=tmp_path, tell=lambda record: None)
+
+
+def test_features_are_computed_once_for_scoring_and_for_all_rates(
+    table: Table, pretraining: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from overture.data.source import Live
+
+    read: list[int] = []
+    before = Live.__getitem__
+
+    def counted(self: Live, index: int) -> np.ndarray:
+        read.append(index)
+        return before(self, index)
+
+    monkeypatch.setattr(Live, "__getitem__", counted)
+    fresh = Table(table.columns, name="heard-once", root=table.root)
+    given: dict[str, Any] = {**parts(), "home": tmp_path, "tell": lambda record: None, "updates": 1}
+    finetune(pretraining, None, fresh, **given, rates=(1e-4, 1e-3))
+    assert sorted(read) == list(range(36))
+
+
+def test_three_stages_from_pretrained_samples(table: Table, tmp_path: Path) -> None:
+    """The convolutions stay, the Transformer waits for the head, the mask vector learns; from scratch everything learns at once."""
+    run = get("wav2vec2:tiny")
+    run = replace(run, data=replace(run.data, where=WHERE), loop=replace(run.loop, updates=1))
+    with Engine.start() as engine:
+        train(run, tmp_path / run.folder_name, engine=engine)
+    before = tensors(tmp_path / run.folder_name)
+    moved: dict[bool, set[str]] = {}
+    for pretrained, updates in ((True, 10), (True, 11), (False, 10)):
+        schedule = replace(Schedule.three_stages(100, pretrained=pretrained))
+        assert schedule.decay == "exponential" and (schedule.warmup, schedule.hold, schedule.final) == (0.1, 0.4, 0.05)
+        home = tmp_path if pretrained else tmp_path / "scratch"
+        result = finetune(
+            run,
+            run.folder_name if pretrained else None,
+            table,
+            **parts(),
+            home=home,
+            tell=lambda record: None,
+            rates=(1e-3,),
+            updates=updates,
+            schedule=schedule,
+        )
+        after = tensors(result.folder)
+        config = json.loads((result.folder / "run.json").read_text())["config"]["players"][0]
+        assert config["objective"]["mask"] is not None and config["objective"]["alteration"] is None
+        assert config["frozen_updates"] == (10 if pretrained else 0)
+        if pretrained:
+            moved[updates == 11] = {
+                n
+                for n, v in before.items()
+                if n.startswith("model/") and not torch.equal(after[f"model/encoder.{n[6:]}"], v)
+            }
+        else:
+            assert all(v > 0 for n, v in after.items() if n.endswith("/step"))
+            assert any("feature_extractor" in n for n in after if n.endswith("/step"))
+    assert moved[False] == set()
+    assert moved[True] and not any("feature_extractor" in n or "quantizer" in n for n in moved[True])
+    assert any("attention" in n for n in moved[True]) and any("masked_spec_embed" in n for n in moved[True])
+
+
+def test_speed_perturbation_counts_the_frames_of_the_fastest(table: Table, pretraining: Run, tmp_path: Path) -> None:
+    texts = list(table.numpy("text"))
+    frames = pretraining.frontend.steps(round(table.numpy("duration")[5] * 16_000))
+    texts[5] = "ab" * (int(frames * 0.95) // 2)  # fits, but not at 1.1 times the speed
+    at = table.columns.column_names.index("text")
+    tight = Table(table.columns.set_column(at, "text", pa.array(texts, pa.string())), name="tight", root=table.root)
+    given: dict[str, Any] = {**parts(), "tell": lambda record: None, "rates": (1e-3,), "updates": 2}
+    plain = finetune(pretraining, None, tight, **given, home=tmp_path / "plain")
+    faster = finetune(pretraining, None, tight, **given, home=tmp_path / "faster", augment=WaveAugment())
+    ids = [str(i) for i in table.numpy("id")]
+    assert [r.id for r in plain.infeasible] == ids[:4] and [r.id for r in faster.infeasible] == [*ids[:4], ids[5]]
+    config = json.loads((faster.folder / "run.json").read_text())["config"]["data"]
+    assert config["augment"]["speed"] == [0.9, 1.0, 1.1] and config["cache"] is False
+    losses = [r["loss"] for r in read_metrics(faster.folder) if r["kind"] == "update"]
+    assert np.isfinite(losses).all()
+
+
+def test_planted_rows_are_told_before_training(table: Table, pretraining: Run, tmp_path: Path) -> None:
+    texts: list[str | None] = list(table.numpy("text"))
+    texts[7], texts[8], texts[33] = None, "...", "\u0436"
+    levels = table.numpy("level").copy()
+    levels[9] = -95.0
+    columns = table.columns
+    for name, values in (("text", pa.array(texts, pa.string())), ("level", pa.array(levels))):
+        columns = columns.set_column(columns.column_names.index(name), name, values)
+    planted = Table(columns, name="planted", root=table.root)
+    told: list[dict[str, Any]] = []
+    given: dict[str, Any] = {**parts(), "home": tmp_path, "tell": told.append, "rates": (1e-3,), "updates": 1}
+    result = finetune(pretraining, None, planted, **given)
+    kinds = [r["kind"] for r in told]
+    notes = [r["text"] for r in told if r["kind"] == "note"]
+    assert kinds.index("stage") > max(
+        i for i, k in enumerate(kinds) if k == "note"
+    )  # all is said before training starts
+    assert [n.split(" (")[0] for n in notes[:4]] == [
+        "2 x empty transcript", "4 x too many units", "1 x silent", "4 x unknown characters"
+    ]  # fmt: skip
+    assert notes[-1] == "7 of 24 training rows are left out"
+    assert {(p.kind, p.row) for p in result.problems} > {
+        ("empty transcript", 8), ("empty transcript", 9), ("silent", 10), ("unknown characters", 34)
+    }  # fmt: skip
+    assert {p.row for p in result.problems if p.kind == "unknown characters"} <= set(range(25, 37))  # of held rows
+    config = json.loads((result.folder / "run.json").read_text())
+    assert config["data"]["rows"] == 17 and "\u0436" not in config["config"]["model"]["units"]["characters"]
+    texts[33] = None
+    columns = columns.set_column(columns.column_names.index("text"), "text", pa.array(texts, pa.string()))
+    with pytest.raises(OvertureError, match="has no text"):
+        finetune(pretraining, None, Table(columns, name="planted", root=table.root), **given)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import overture
-from overture.cli import data, models, study
+from overture.cli import data, finetune, models, study, transcribe
 from overture.errors import OvertureError
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ for verb in (
     models.list_,
     models.show,
     models.run,
+    finetune.finetune,
+    transcribe.transcribe,
     study.check,
     study.compare,
     models.export,

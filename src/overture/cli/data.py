@@ -1,4 +1,4 @@
-"""`overture data`: get corpora, add your own, list them, look into them."""
+"""`overture data`: get corpora, add your own, derive and join others, list them, look into them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True)
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(what: str, then: str = "examining recordings") -> Iterator[Callable[[int, int], None]]:
     """A bar on the terminal while recordings are examined."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,7 +21,7 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(what, total=None)
-        yield lambda done, of: bars.update(task, completed=done, total=of, description="examining recordings")
+        yield lambda done, of: bars.update(task, completed=done, total=of, description=then)
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
@@ -132,6 +132,74 @@ def add(
             audio=audio, encoding=encoding, copy=copy, replace=replace, on_problem=on_problem, limit=limit, progress=progress,
         )  # fmt: skip
     _said(about)
+
+
+@app.command()
+def derive(
+    name: Annotated[str, typer.Argument(help="What to call the new corpus.")],
+    parent: Annotated[str, typer.Option("--from", help="The corpus it is made of.")],
+    telephone: Annotated[bool, typer.Option("--telephone", help="8 kHz, 300 to 3400 Hz, G.711 mu-law.")] = False,
+    noise: Annotated[
+        str | None, typer.Option("--noise", help="A corpus whose recordings are added, before the telephone.")
+    ] = None,
+    snr: Annotated[
+        str | None, typer.Option("--snr", help="LOW,HIGH: dB, speech over noise, drawn evenly; by default 5,20.")
+    ] = None,
+    where: Annotated[str | None, typer.Option("--where", help="SQL over the columns of --from.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of what is drawn.")] = 0,
+    replace: Annotated[bool, typer.Option("--replace", help="Make a corpus of this name anew.")] = False,
+) -> None:
+    """Make a corpus of another one, as it sounds on the telephone or in noise.
+
+    Rows keep their id, text, speaker, source and licence; the column 'derived' says what was done. The same command again does nothing.
+    """
+    from overture.corpora.derive import derive as make
+    from overture.data.augment import TELEPHONE_BAND, WaveAugment
+
+    if not telephone and noise is None:
+        raise OvertureError("nothing to do: pass --telephone, --noise CORPUS, or both.")
+    if snr is not None and noise is None:
+        raise OvertureError(f"--snr {snr}: needs --noise CORPUS.")
+    what = WaveAugment(
+        speed=(1.0,),
+        noise=noise,
+        snr=_range("--snr", snr) if snr is not None else WaveAugment.snr,
+        band=TELEPHONE_BAND if telephone else None,
+        mulaw=telephone,
+        share=1.0,
+    )
+    with _progress("opening", "making and examining recordings") as progress:
+        about = make(name, parent, what, where=where, seed=seed, replace=replace, progress=progress)
+    _said(about)
+
+
+@app.command()
+def join(
+    name: Annotated[str, typer.Argument(help="What to call the new corpus.")],
+    parts: Annotated[list[str], typer.Argument(help="The corpora it is made of, two or more.")],
+    where: Annotated[str | None, typer.Option("--where", help="SQL over columns that all of them have.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Make a corpus of this name anew.")] = False,
+) -> None:
+    """Make one corpus of several, to pre-train on all of them; recordings stay where they are.
+
+    The column 'corpus' says where a row is from, and its id begins with it.
+    """
+    from overture.corpora.join import join as make
+
+    with _progress("opening") as progress:
+        about = make(name, parts, where=where, replace=replace, progress=progress)
+    _said(about)
+
+
+def _range(option: str, given: str) -> tuple[float, float]:
+    """'5,20' -> (5.0, 20.0), and '10' -> (10.0, 10.0)."""
+    try:
+        numbers = [float(word) for word in given.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise OvertureError(f"{option} {given!r}: write LOW,HIGH, such as 5,20.")
+    return numbers[0], numbers[-1]
 
 
 def _table(*columns: str, title: str = "", right: tuple[str, ...] = ()) -> Any:

@@ -6,13 +6,20 @@ import re
 import shutil
 import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from overture.errors import OvertureError, near
 from overture.recipes import INDEX
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from overture.run import Run
+
+HIGH_RATE = 1e-4  # peak learning rate that published weights are not gone on with
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change one field, as in players.0.optim.lr=1e-3."),
@@ -81,6 +88,15 @@ def run(
         str | None, typer.Option(help="SQL: which rows, as in \"language = 'es' and duration < 10\".")
     ] = None,
     set_: Set = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--start",
+            "--from",  # torchrun takes --start for an option of its own
+            help="Go on from the weights of a run folder or of a transformers wav2vec 2.0 checkpoint: sizes are its own, "
+            "model.layers may be lowered, frontend.rate changed.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and masks.")] = 0,
     out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     engine: Annotated[str, typer.Option(help="Under torchrun: ddp or fsdp.")] = "ddp",
@@ -91,6 +107,7 @@ def run(
     from dataclasses import replace
 
     from rich.console import Console
+    from rich.markup import escape
 
     from overture import outcome, recipes
     from overture.cli.progress import Live
@@ -100,7 +117,8 @@ def run(
 
     if engine not in ("ddp", "fsdp"):
         raise OvertureError(f"no engine {engine!r}. {near(engine, ('ddp', 'fsdp'))}")
-    configured = override(recipes.get(recipe), parse_set(set_))
+    changes = parse_set(set_)
+    configured = override(recipes.get(recipe), changes)
     configured = replace(
         configured,
         seed=seed,
@@ -110,13 +128,22 @@ def run(
     for name in track or []:
         if name not in known:
             raise OvertureError(f"no tracker {name!r}. {near(name, known)}")
-    folder = out / configured.folder_name
     console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    if start is not None:
+        configured = _continued(configured, start, out, set(changes), console)
+    folder = out / configured.folder_name
     console.print(f"{configured.recipe}:{configured.size} in {folder}")
+    if configured.data.mix or configured.data.matched:
+        console.print(_composition(configured))
     ended = outcome.kept(folder)
     if ended is None or track or not outcome.same_data(configured, folder):
         from overture.train.engine import Engine
         from overture.train.loop import train
+
+        def on_record(record: dict[str, Any]) -> None:
+            if record["kind"] == "start":
+                console.print(f"  [yellow]note[/yellow] {escape(record['text'])}")
+            live.record(record)
 
         with Engine.start("fsdp" if engine == "fsdp" else "ddp") as machine, Live(console) as live:
             found = train(
@@ -124,7 +151,7 @@ def run(
                 folder,
                 engine=machine,
                 trackers=[known[name] for name in track or []],
-                on_record=live.record,
+                on_record=on_record,
                 on_progress=live.preparing,
             )
             if machine.first and found.finished:
@@ -139,6 +166,44 @@ def run(
         console.print(f"done: {ended['updates']} updates, {hours:.2f} h of audio in {seconds:.0f} s")
         page = write_run_report(folder, defaults=to_dict(recipes.get(recipe)))
         console.print(f"report: {page}", soft_wrap=True)
+
+
+def _continued(configured: "Run", start: Path, out: Path, given: set[str], console: "Console") -> "Run":
+    """The run as it goes on from the weights in `start`, which it names relative to `out`."""
+    from overture.models.start import continued
+
+    if not start.is_dir():
+        raise OvertureError(
+            f"--start {start} is not a folder: name a run folder, or a checkpoint folder of transformers"
+        )
+    run = continued(configured, os.path.relpath(start, out), out, given)
+    for i, player in enumerate(run.players):
+        if not (start / "run.json").exists() and player.optim.lr > HIGH_RATE and f"players.{i}.optim.lr" not in given:
+            console.print(
+                f"  [yellow]note[/yellow] a peak rate of {player.optim.lr:g} is for fresh weights and soon undoes those of a large "
+                f"checkpoint; others went on with 5e-5: --set players.{i}.optim.lr=5e-5"
+            )
+    return run
+
+
+def _composition(run: "Run") -> "RichTable":
+    """Hours, rows and speakers of each value that the data is matched or mixed by."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    from overture.data.mixture import composition, rows_of
+
+    lines = composition(run.data, rows_of(run.data)[0])
+    mixed = any("share" in line for line in lines)
+    table = RichTable(
+        "column", "value", "rows", "hours", "speakers", *(["share", "times", "rows an epoch"] if mixed else [])
+    )
+    for line in lines:
+        speakers = "-" if line["speakers"] is None else f"{line['speakers']:,}"
+        drawn = [f"{line['share']:.3f}", f"{line['ratio']:.3g}", f"{line['drawn']:,}"] if "share" in line else []
+        value = "(none)" if line["value"] is None else escape(line["value"])
+        table.add_row(line["column"], value, f"{line['rows']:,}", f"{line['hours']:.3f}", speakers, *drawn)
+    return table
 
 
 def export(

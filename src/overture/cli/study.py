@@ -69,7 +69,11 @@ def compare(
     ] = "10m",
     seeds: Annotated[int, typer.Option(min=1, help="Runs a recipe.")] = 3,
     labels: Annotated[
-        str | None, typer.Option(help="Labelled speech to learn the task from, as in 15m. Default: all.")
+        str | None,
+        typer.Option(
+            help="Labelled speech to learn the task from, as in 15m; several amounts, as in 15m,5m,60m, give a learning curve "
+            "(the first decides). Default: all."
+        ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
 ) -> None:
@@ -90,12 +94,7 @@ def compare(
     from overture.tasks import find_task
 
     amount, unit = parse_budget(budget)
-    minutes = None
-    if labels is not None:
-        value, label_unit = parse_budget(labels)
-        if label_unit != "s":
-            raise OvertureError(f"--labels {labels}: say how long, as in 15m")
-        minutes = value / 60
+    amounts: list[float | None] = [None] if labels is None else list(dict.fromkeys(parse_labels(labels)))
     for named in task or []:
         find_task(named)  # a slip is said before anything is measured
     console = Console()
@@ -118,7 +117,7 @@ def compare(
             arms += [Arm(name=f"{name}, untrained", run=run, kind="untrained"), Arm(name=name, run=run)]
         study = Study(
             arms=tuple(arms),
-            trials=tuple(Trial(task=t, label_minutes=minutes) for t in task or ["speaker-id"]),
+            trials=tuple(Trial(task=t, label_minutes=minutes) for t in task or ["speaker-id"] for minutes in amounts),
             corpus=data,
             where=where,
             seeds=tuple(range(seeds)),
@@ -157,6 +156,14 @@ def parse_budget(text: str) -> tuple[float, str]:
         )
     amount, unit = float(match[1]), match[2]
     return (amount * {"s": 1, "m": 60, "h": 3600}[unit], "s") if unit in "smh" else (amount, unit)
+
+
+def parse_labels(text: str) -> list[float]:
+    """`5m,1h` -> [5.0, 60.0] minutes. Raises OvertureError."""
+    amounts = [parse_budget(word.strip()) for word in text.split(",")]
+    if any(unit != "s" for _, unit in amounts):
+        raise OvertureError(f"--labels {text}: say how long, as in 15m")
+    return [seconds / 60 for seconds, _ in amounts]
 
 
 def control_name(recipe: str, run: "Run", arms: "Sequence[Arm]") -> str:

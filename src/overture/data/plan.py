@@ -1,10 +1,11 @@
-"""The batch plan: which rows make which update, a pure function of (lengths, seed, epoch).
+"""The batch plan: which rows make which update, a pure function of (lengths, seed, epoch), and of what a mixture draws of them.
 
 An *update* is a set of utterances of like length whose padded size stays under a bound. Updates know nothing of machines:
 they are dealt out to devices and accumulated micro-batches only afterwards, equally by construction. So a run on two
 devices sees the same updates as on one, and the state of the data is two numbers, (epoch, index).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,16 +37,18 @@ class BatchPlan:
         longest_squared: float = np.inf,
         longest: float = np.inf,
         seed: int = 0,
+        draw: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         """`lengths`: (N,) of each row, in any unit; bounds in that unit, all counting padding.
 
         update: of one update. micro: of one micro-batch. longest_squared: on (rows x longest^2) of a micro-batch.
-        longest: rows are cropped to it when they are fetched. Raises OvertureError when there is no row.
+        longest: rows are cropped to it when they are fetched. draw: the rows of an epoch, by its number, some perhaps more than once
+        (`overture.data.mixture`); None: each row once. Raises OvertureError when there is no row.
         """
         if len(lengths) == 0:
             raise OvertureError("no utterance is left to train on: look at data.where and data.min_seconds")
         self.lengths = np.minimum(np.asarray(lengths, dtype=np.float64), longest)
-        self.update, self.micro, self.longest_squared, self.seed = update, micro, longest_squared, seed
+        self.update, self.micro, self.longest_squared, self.seed, self.draw = update, micro, longest_squared, seed, draw
         if (top := float(self.lengths.max())) > min(update, micro) or top * top > longest_squared:
             raise OvertureError(
                 f"the longest utterance ({top:g}) does not fit a batch (plan.update {update:g}, plan.micro {micro:g}, "
@@ -54,16 +57,19 @@ class BatchPlan:
         self.updates = lru_cache(maxsize=2)(self._updates)
 
     def _updates(self, epoch: int) -> list[np.ndarray]:
-        """All updates of one epoch, each an array of row indices, longest first. Every row is in exactly one of them."""
+        """All updates of one epoch, each an array of row indices, longest first. Every row is in exactly one, unless rows are drawn."""
+        return self._deal(np.arange(len(self.lengths)) if self.draw is None else self.draw(epoch), epoch)
+
+    def _deal(self, rows: np.ndarray, epoch: int) -> list[np.ndarray]:
         rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-        upper = self.lengths * (1 + JITTER * rng.random(len(self.lengths)))
+        upper = self.lengths[rows] * (1 + JITTER * rng.random(len(rows)))
         order = np.argsort(-upper, kind="stable")
         groups, start, top = [], 0, float(self.lengths.max())
         while start < len(order):
             # The first has the largest jittered length, which bounds every true length behind it.
             longest = min(float(upper[order[start]]), top)
             count = max(1, int(self.update / longest))
-            groups.append(order[start : start + count])
+            groups.append(rows[order[start : start + count]])
             start += count
         return [groups[i] for i in rng.permutation(len(groups))]
 
@@ -77,14 +83,15 @@ class BatchPlan:
         return [MicroBatch(r, True) if len(r) else MicroBatch(rows[:1], False) for r in share]
 
     def largest(self) -> np.ndarray:
-        """The update of epoch 0 with most padded audio: what is tried first, to fail at second 10 and not in hour 9."""
-        return max(self.updates(0), key=lambda rows: (len(rows) * self.lengths[rows].max(), self.lengths[rows].max()))
+        """The update of epoch 0, were every row in it, with most padded audio: what is tried first, to fail at second 10 and not in hour 9."""
+        updates = self._deal(np.arange(len(self.lengths)), 0)
+        return max(updates, key=lambda rows: (len(rows) * self.lengths[rows].max(), self.lengths[rows].max()))
 
     def padding(self, epoch: int = 0) -> float:
         """Share of an epoch's padded audio that is padding."""
         updates = self.updates(epoch)
         padded = sum(len(rows) * float(self.lengths[rows].max()) for rows in updates)
-        return 1 - float(self.lengths.sum()) / padded
+        return 1 - sum(float(self.lengths[rows].sum()) for rows in updates) / padded
 
 
 @dataclass(frozen=True)

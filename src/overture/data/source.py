@@ -10,7 +10,9 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
+from math import floor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -20,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from overture.config import fingerprint, to_dict
 from overture.data import audio
+from overture.data.augment import Augmenter, WaveAugment
 from overture.data.batch import Batch
 from overture.data.draws import Draws
 from overture.data.table import Table, corpora_home
@@ -29,6 +32,7 @@ from overture.run import Frontend
 A = TypeVar("A")
 B = TypeVar("B")
 THREADS = max(2, os.cpu_count() or 2)
+AUGMENT = 5  # the purpose of the draws that alter an utterance
 
 
 class Source(Protocol):
@@ -49,18 +53,31 @@ class Live:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """(T, F) or (T,). Raises OvertureError naming the row when its recording is gone, damaged or too short for one frame."""
+        return self.features(index, self.wave(index))
+
+    def wave(self, index: int) -> np.ndarray:
+        """(N,) samples at the rate of the front end. Raises OvertureError naming the row."""
         try:
-            wave = audio.read(
+            return audio.read(
                 self.root / self.paths[index].as_py(),
                 rate=self.frontend.rate,
                 start=float(self.starts[index]),
                 duration=float(self.durations[index]),
             )
-            return np.asarray(self.frontend(wave), dtype=np.float32)
         except (audio.UnreadableAudio, ValueError) as error:
-            raise OvertureError(
-                f"row {self.ids[index].as_py()!r}: {error}. Import the corpus again, or leave the row out with --where"
-            ) from error
+            raise self._bad(index, error) from error
+
+    def features(self, index: int, wave: np.ndarray) -> np.ndarray:
+        """(T, F) or (T,) of samples of this row. Raises OvertureError naming it."""
+        try:
+            return np.asarray(self.frontend(wave), dtype=np.float32)
+        except ValueError as error:
+            raise self._bad(index, error) from error
+
+    def _bad(self, index: int, error: Exception) -> OvertureError:
+        return OvertureError(
+            f"row {self.ids[index].as_py()!r}: {error}. Import the corpus again, or leave the row out with --where"
+        )
 
 
 class Cached:
@@ -77,8 +94,15 @@ class Cached:
         return np.asarray(self.frames[self.offsets[index] : self.offsets[index + 1]], dtype=np.float32)
 
     @classmethod
-    def open(cls, table: Table, frontend: Frontend, progress: Callable[[float], None] | None = None) -> "Cached":
-        """The features of `table`, from the cache or computed now with all cores. `progress` is told the share done."""
+    def open(
+        cls,
+        table: Table,
+        frontend: Frontend,
+        progress: Callable[[float], None] | None = None,
+        known: Callable[[int], np.ndarray] | None = None,
+    ) -> "Cached":
+        """The features of `table`, from the cache, or computed now with all cores, or taken from where they are `known` already (by
+        row of `table`). `progress` is told the share done."""
         made_of = {
             "table": table.fingerprint,
             "rows": len(table),
@@ -90,7 +114,7 @@ class Cached:
             part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
             part.mkdir(parents=True, exist_ok=True)
             try:
-                cls._write(part, table, frontend, made_of, progress)
+                cls._write(part, table, frontend, made_of, progress, known)
                 if not folder.exists():
                     part.rename(folder)
             except OSError as error:
@@ -106,10 +130,11 @@ class Cached:
         frontend: Frontend,
         made_of: dict[str, object],
         progress: Callable[[float], None] | None,
+        known: Callable[[int], np.ndarray] | None,
     ) -> None:
         live, offsets = Live(table, frontend), [0]
         with (folder / "frames.f16").open("wb") as file:
-            for index, frames in enumerate(in_order(live.__getitem__, range(len(table)), ahead=64)):
+            for index, frames in enumerate(in_order(known or live.__getitem__, range(len(table)), ahead=64)):
                 with np.errstate(over="ignore"):
                     half = frames.astype(np.float16)
                 if not np.isfinite(half).all():
@@ -125,6 +150,65 @@ class Cached:
             os.fsync(file.fileno())
         np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
         (folder / "source.json").write_text(json.dumps({**made_of, "dim": frontend.dim}, indent=1))
+
+
+class Augmented:
+    """A source whose samples are altered anew whenever they are trained on; asked by index, it gives them as they are."""
+
+    def __init__(
+        self,
+        source: Live | Cached,
+        table: Table,
+        frontend: Frontend,
+        augment: WaveAugment,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """`source`: of `table` by `frontend`. Raises OvertureError for stored features, which have no samples, and see `Augmenter`."""
+        self.check(frontend, isinstance(source, Cached))
+        self.augmenter = Augmenter(augment, frontend.rate, progress)
+        self.source, self.live, self.durations = source, Live(table, frontend), table.numpy("duration")
+        self.samples_only = frontend.dim == 0
+
+    @staticmethod
+    def check(frontend: Frontend, cache: bool) -> None:
+        """Raises OvertureError where there would be no samples to alter."""
+        if cache and frontend.dim:
+            raise OvertureError(
+                f"data.augment alters samples, and data.cache=true stores the features of {type(frontend).__name__}, computed once: "
+                "set data.cache=false, or take a front end of samples (Waveform)"
+            )
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.source[index]
+
+    def altered(self, index: int, row: int, draws: Draws, longest: int) -> np.ndarray:
+        """(T, F), or (T,) of at most `longest`: long samples are cropped before they are altered, which costs less."""
+        rng = draws.example(row, AUGMENT)
+        speed = self.augmenter.speed(rng)
+        wave = self.source[index] if isinstance(self.source, Cached) else self.source.wave(index)
+        if self.samples_only:
+            wave = cropped(wave, floor(longest * speed), draws, row)
+        return self.live.features(index, self.augmenter.alter(wave, speed, rng)[0])
+
+    def seconds(self, indices: np.ndarray, rows: np.ndarray, draws: Draws) -> np.ndarray:
+        """(B,) s that utterances `indices`, of row numbers `rows`, last at the speeds of these draws."""
+        speeds = [self.augmenter.speed(draws.example(int(row), AUGMENT)) for row in rows]
+        return np.asarray(self.durations[indices] / np.array(speeds))
+
+    def slowest(self) -> "Augmented":
+        """The same with every utterance at the lowest speed: what a batch may cost at most."""
+        slow = copy(self)
+        slow.augmenter = copy(self.augmenter)
+        slow.augmenter.what = replace(self.augmenter.what, speed=(self.augmenter.what.slowest,))
+        return slow
+
+
+def cropped(x: np.ndarray, longest: int, draws: Draws | None, row: int) -> np.ndarray:
+    """The first `longest` steps of (T, ...), or as many from a place drawn for this row."""
+    if len(x) <= longest:
+        return x
+    start = 0 if draws is None else int(draws.example(row, purpose=1).integers(len(x) - longest + 1))
+    return x[start : start + longest]
 
 
 def in_order(function: Callable[[A], B], items: Iterable[A], *, ahead: int) -> Iterator[B]:
@@ -155,17 +239,18 @@ def collate(
 ) -> Batch:
     """Utterances `indices` of `source` as a Batch; those over `longest` steps are cropped, at a drawn place or in front.
 
+    With `draws`, which is in training, those of an `Augmented` source are altered.
+
     `rows`: the row number in the corpus of each index of the table; `labels`: the ids of each index's transcript.
     """
     parts = []
     for index in indices:
-        x = source[int(index)]
-        if len(x) > longest:
-            start = (
-                0 if draws is None else int(draws.example(int(rows[index]), purpose=1).integers(len(x) - longest + 1))
-            )
-            x = x[start : start + longest]
-        parts.append(x)
+        row = int(rows[index])
+        if draws is not None and isinstance(source, Augmented):
+            x = source.altered(int(index), row, draws, longest)
+        else:
+            x = source[int(index)]
+        parts.append(cropped(x, longest, draws, row))
     padded, lengths = _padded(parts, np.float32)
     batch = Batch(rows=torch.from_numpy(rows[indices]), x=padded, lengths=lengths)
     if labels is None:

@@ -15,8 +15,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from overture.data.table import Table
+from overture.data.table import Table, about_corpus, find_corpus
 from overture.errors import OvertureError, near
+
+PARTS = {"train": 0.7, "dev": 0.1, "test": 0.2}  # shares of the rows, wherever a task is learnt and scored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,54 @@ class Split:
                 )
             found.rows[part] = np.array(sorted(at[key] for key in keys), dtype=np.int64)
         return found
+
+
+def same_recordings(table: Table, others: Sequence[Table]) -> np.ndarray:
+    """(N,) bool: the rows of `table` that are recordings of one of `others`: of equal samples (by hash), the same row of the same corpus, or
+    made of one by 'overture data derive'. So pre-training and test rows are disjoint where none is true.
+
+    Raises OvertureError where that cannot be told, since a corpus has no hashes.
+    """
+    known: set[str] = set()
+    for other in others:
+        related = _origins(table) & _origins(other)
+        lacking = [t.name for t in (table, other) if "sha1" not in t.columns.column_names]
+        if lacking and not related:
+            raise OvertureError(
+                f"whether {table.name!r} and {other.name!r} share recordings cannot be told: {lacking[0]!r} has no column 'sha1'. Import it "
+                "with 'overture data add'."
+            )
+        known.update(*_recordings(other))
+    return np.array([not known.isdisjoint(keys) for keys in _recordings(table)], dtype=bool)
+
+
+def _recordings(table: Table) -> list[set[str]]:
+    """Of each row, what tells that two rows are the same recording: the hash of its samples, and its id in each corpus that it came through."""
+    names = sorted(_origins(table))
+    hashes = table.numpy("sha1") if "sha1" in table.columns.column_names else np.full(len(table), None)
+    found = []
+    for key, sha1 in zip(table.numpy("id"), hashes):
+        found.append({f"{name}/{key}" for name in names} | ({str(sha1)} if sha1 is not None else set()))
+    return found
+
+
+def _origins(table: Table) -> set[str]:
+    """The corpus of a table, and those that it was derived from, as far as they are here."""
+    found: set[str] = set()
+    waiting = {table.name}
+    if "derived_from" in table.columns.column_names:
+        waiting |= {v for v in table.numpy("derived_from") if v is not None}
+    while waiting:
+        name = waiting.pop().partition("~")[0]  # a selection that a study keeps is named so
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            parent = about_corpus(find_corpus(name)).get("derived", {}).get("from")
+        except OvertureError:  # not here any more
+            continue
+        waiting |= {parent} if parent else set()
+    return found
 
 
 def normal(text: str | None) -> str:
@@ -303,3 +353,24 @@ def _every_stratum(table: Table, column: str, strata: np.ndarray, part: np.ndarr
 
 def _hash(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") / 2**56
+
+
+def take_minutes(table: Table, rows: np.ndarray, minutes: float, target: str | None = None) -> np.ndarray:
+    """So many of `rows`, in a fixed random order, as make up `minutes`; with `target`, one of each of its values first.
+
+    Fewer minutes are some of those of more. Raises OvertureError when the rows do not last that long.
+    """
+    order = np.random.default_rng(0).permutation(rows)
+    if target is not None:
+        first = np.unique([str(v) for v in table.numpy(target)[order]], return_index=True)[1]
+        order = np.concatenate([order[np.sort(first)], np.delete(order, first)])
+    total = np.cumsum(table.numpy("duration")[order]) / 60
+    if total[-1] < minutes:
+        raise OvertureError(f"{minutes:g} minutes of labels were asked for, the training rows have {total[-1]:.1f}")
+    count = int(np.searchsorted(total, minutes)) + 1
+    if target is not None and count < len(first):
+        raise OvertureError(
+            f"{minutes:g} minutes of labels hold {count} rows, fewer than the {len(first)} values of {target!r}; "
+            f"one of each lasts {total[len(first) - 1]:.2f} minutes"
+        )
+    return np.sort(order[:count])

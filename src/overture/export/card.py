@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from overture import recipes
+from overture.models.start import said as starts_said
 from overture.run import Run
 
 
@@ -73,6 +74,15 @@ def model_card(
         f"- {about['parameters']:,} parameters, {about['precision']}, on {about['device']}",
         f"- configuration in `overture.json` (fingerprint `{about['fingerprint']}`)",
     ]
+    if about.get("start"):
+        lines += ["- " + starts_said(about["start"])]
+        for was in about["start"]["heard"]:
+            lines.append(
+                f"- the weights it started from had heard: `{was['corpus']}`, {was['hours']:.2f} h (fingerprint `{was['fingerprint']}`), "
+                f"licences: {', '.join(was['licences']) or 'not recorded'}"
+                if was["corpus"] is not None
+                else f"- what the weights it started from (`{was['checkpoint']}`) had heard is not recorded"
+            )
     if last:
         lines += [
             f"- {last['update']} updates, {last['audio_hours']:.2f} h of audio heard, {last['seconds']:.0f} s",

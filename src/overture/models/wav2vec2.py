@@ -6,7 +6,6 @@ are handed out; padding reaches nothing.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -24,9 +23,8 @@ from overture.run import Frontend
 if TYPE_CHECKING:
     from overture.quantize import Quantized
 
-# Of pre-training alone: a checkpoint of a fine-tuned model lacks them, and nothing but pre-training trains them.
-PRETRAINING = ("quantizer.", "project_hid.", "project_q.", "wav2vec2.masked_spec_embed")
-HEADS = ("lm_head.", "classifier.", "projector.", "tdnn.", "feature_extractor_head.", "objective.", "layer_weights")
+# What of a configuration of theirs has no field here: a checkpoint must have it as transformers does by default.
+FIXED = ("hidden_act", "feat_extract_activation", "layer_norm_eps", "add_adapter", "adapter_attn_dim")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,60 +245,76 @@ def _convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Which weights a checkpoint gave. All that is not `matched` has its reason in `why`."""
+class Published:
+    """A wav2vec 2.0 checkpoint in transformers' format (`config.json`, `*.safetensors`)."""
 
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]  # of the network: they stay as they were drawn
-    unused: tuple[str, ...]  # of the checkpoint
-    why: Mapping[str, str]
+    folder: Path
+    spec: Wav2Vec2  # its sizes, at its own rate
+    rate: int  # Hz, of the samples it has heard
+    normalised: bool  # whether each utterance was brought to mean 0 and variance 1, as `Waveform` does
+
+    @classmethod
+    def open(cls, folder: Path) -> "Published":
+        """Raises OvertureError when `folder` holds no checkpoint, or one of a network that is not quite this one."""
+        from transformers import Wav2Vec2Config
+
+        path = folder / "config.json"
+        about = _json(path)
+        if about.get("model_type") != "wav2vec2":
+            raise OvertureError(f"{path}: model_type is {about.get('model_type')!r}, and not 'wav2vec2'")
+        config = Wav2Vec2Config.from_dict(about)
+        ours = Wav2Vec2Config()
+        for name in FIXED:
+            if getattr(config, name) != getattr(ours, name):
+                raise OvertureError(
+                    f"{path}: {name}={getattr(config, name)!r} is not supported, only {getattr(ours, name)!r}"
+                )
+        extractor = folder / "preprocessor_config.json"
+        heard = _json(extractor) if extractor.exists() else {}
+        rate = int(heard.get("sampling_rate", 16_000))
+        return cls(folder, _sizes(config, rate), rate, bool(heard.get("do_normalize", True)))
+
+    def weights(self) -> dict[str, Tensor]:
+        """By the names of `Wav2Vec2Encoder`, also where the file has older names or those of the bare encoder.
+
+        Raises OvertureError for weights that would have to be unpickled, and damaged ones.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        shards = sorted(self.folder.glob("*.safetensors"))
+        if not shards:
+            raise OvertureError(
+                f"{self.folder} has no .safetensors file. Pickled weights are not read: load them once with transformers where you "
+                "trust them, and save_pretrained() the model"
+            )
+        given: dict[str, Tensor] = {}
+        for shard in shards:
+            try:
+                given |= load_file(shard)
+            except (OSError, SafetensorError) as error:
+                raise OvertureError(f"{shard} cannot be read ({error}): copy it again") from error
+        return {f"network.{_renamed(name)}": value for name, value in given.items()}
 
 
-def load_published(folder: Path, rate: int = 16_000) -> tuple[Wav2Vec2, Wav2Vec2Encoder, Loaded]:
-    """A wav2vec 2.0 checkpoint in transformers' format (`config.json`, `*.safetensors`) as sizes, network and report.
-
-    rate: Hz of the samples it is to hear; another than the checkpoint's 16,000 changes strides (`for_rate`). What is missing
-    without a reason (the parts of pre-training may be, and heads of other tasks are left aside), of another shape, or in a
-    file that would have to be unpickled raises OvertureError.
-    """
-    from safetensors.torch import load_file
-    from transformers import Wav2Vec2Config
-
-    from overture.data.features import Waveform
-
-    path = folder / "config.json"
+def _json(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
-        raise OvertureError(f"{folder} is no checkpoint: config.json cannot be read ({error})") from error
-    if about.get("model_type") != "wav2vec2":
-        raise OvertureError(f"{path}: model_type is {about.get('model_type')!r}, and not 'wav2vec2'")
-    config = Wav2Vec2Config.from_dict(about)
-    if config.add_adapter or config.adapter_attn_dim is not None or config.hidden_act != "gelu":
-        raise OvertureError(f"{path}: adapters and activations other than GELU are not supported")
-    shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
-        raise OvertureError(
-            f"{folder} has no .safetensors file. Pickled weights are not read: load them once with transformers where you trust "
-            "them, and save_pretrained() the model"
-        )
-    given: dict[str, Tensor] = {}
-    for shard in shards:
-        given |= load_file(shard)
-    spec = _sizes(config).for_rate(rate)
-    encoder = spec.build(Waveform(rate=rate))
-    report = _fill(encoder.network, given, folder)
-    return spec, encoder, report
+        raise OvertureError(f"{path.parent} is no checkpoint: {path.name} cannot be read ({error})") from error
+    if not isinstance(about, dict):
+        raise OvertureError(f"{path.parent} is no checkpoint: {path.name} has no named fields")
+    return about
 
 
-def _sizes(config: Any) -> Wav2Vec2:
+def _sizes(config: Any, rate: int) -> Wav2Vec2:
     return Wav2Vec2(
         conv_dim=tuple(config.conv_dim),
         conv_kernel=tuple(config.conv_kernel),
         conv_stride=tuple(config.conv_stride),
         conv_bias=config.conv_bias,
         feature_norm=config.feat_extract_norm,
-        frame_rate=16_000 / prod(config.conv_stride),
+        frame_rate=rate / prod(config.conv_stride),
         layers=config.num_hidden_layers,
         dim=config.hidden_size,
         heads=config.num_attention_heads,
@@ -315,34 +329,6 @@ def _sizes(config: Any) -> Wav2Vec2:
         dropout=config.hidden_dropout,
         layer_drop=config.layerdrop,
     )
-
-
-def _fill(network: nn.Module, given: Mapping[str, Tensor], folder: Path) -> Loaded:
-    """Copy `given` into `network` by name, where older names and those of the bare encoder count as well."""
-    named = {_renamed(name): name for name in given}
-    own = network.state_dict()
-    why: dict[str, str] = {}
-    missing, unused = [n for n in own if n not in named], [n for n in named if n not in own]
-    for name in missing:
-        if name.startswith(PRETRAINING):
-            why[name] = "of pre-training; the checkpoint is of a fine-tuned or bare encoder, so it starts fresh"
-    for name in unused:
-        if name.removeprefix("wav2vec2.").startswith(HEADS):
-            why[name] = "the head of another task"
-    if unexplained := [n for n in (*missing, *unused) if n not in why]:
-        raise OvertureError(
-            f"{folder} is not the wav2vec 2.0 that its config.json describes: {', '.join(sorted(unexplained)[:5])}"
-            + (f" and {len(unexplained) - 5} more" if len(unexplained) > 5 else "")
-            + " stand on one side only"
-        )
-    matched = {n: given[named[n]] for n in own if n in named}
-    for name, value in matched.items():
-        if value.shape != own[name].shape:
-            raise OvertureError(
-                f"{folder}: {name} is {tuple(value.shape)}, its config.json asks for {tuple(own[name].shape)}"
-            )
-    network.load_state_dict(matched, strict=False)
-    return Loaded(tuple(matched), tuple(missing), tuple(named[n] for n in unused), why)
 
 
 def _renamed(name: str) -> str:

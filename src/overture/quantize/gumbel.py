@@ -29,6 +29,11 @@ class Annealing:
         """In update `update`, from 0."""
         return max(self.least, self.first * self.factor**update)
 
+    @property
+    def still(self) -> bool:
+        """Whether it begins at its least and so never moves, as in a run that goes on from one that had come there."""
+        return self.first <= self.least
+
 
 class GumbelCodebook(nn.Module):
     """Frames of `dim` channels to one of `entries` codes in each of `groups`; together they have `code_dim` channels."""

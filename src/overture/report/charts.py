@@ -26,6 +26,8 @@ class Curve:
     name: str = ""
     colour: int = 0  # index into the palette of the page
     smooth: bool = False  # draw it faint, its moving average over it
+    low: Array | None = None  # (N,) and `high`: an interval, drawn as a band
+    high: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Tick:
 class Path:
     d: str
     colour: int
-    kind: str  # "line", "faint"
+    kind: str  # "line", "faint", "area"
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,13 @@ def line_chart(
     zero: bool = False,
     band: tuple[Array, Array, Array] | None = None,
     marks: Sequence[tuple[float, str]] = (),
+    x_ticks: Sequence[tuple[float, str]] = (),
     value: bool = True,
 ) -> Chart | None:
     """A chart of `curves`; None if none has a finite point.
 
     `zero`: the axis reaches down to 0. `band`: a reference range as x, low, high. `marks`: places on the x axis with a word.
+    `x_ticks`: labels of the x axis, where round numbers will not do.
     Values over more than two decades, all positive, get a logarithmic axis.
     """
     curves = [c for c in curves if np.isfinite(c.y).any()]
@@ -82,7 +86,8 @@ def line_chart(
         return None
     shown = [smoothed(c.y) if c.smooth else c.y for c in curves]
     x_all = np.concatenate([c.x for c in curves])
-    y_all = np.concatenate([c.y for c in curves] + ([band[1], band[2]] if band else []))
+    edges = [e for c in curves for e in (c.low, c.high) if e is not None]
+    y_all = np.concatenate([c.y for c in curves] + edges + ([band[1], band[2]] if band else []))
     y_all = y_all[np.isfinite(y_all)]
     log = not zero and y_all.min() > 0 and y_all.max() / y_all.min() > 100
     x_low, x_high = float(x_all.min()), float(x_all.max())
@@ -97,6 +102,9 @@ def line_chart(
 
     paths = []
     for curve in curves:
+        if curve.low is not None and curve.high is not None:
+            area = _area(across(curve.x), down(scale(curve.low)), down(scale(curve.high)))
+            paths.append(Path(area, curve.colour, "area"))
         if curve.smooth:
             paths.append(
                 Path(
@@ -109,10 +117,8 @@ def line_chart(
         paths.append(Path(_path(*_thin(across(curve.x), down(scale(_positive(line, log))))), curve.colour, "line"))
 
     y_ticks, factor = _y_ticks(y_low, y_high, log)
-    x_ticks = tuple(
-        Tick(round(float(across(np.array(t))) / 10, 2), number(int(t) if t == int(t) else t))
-        for t in nice(x_low, x_high, 5)
-    )
+    labelled = x_ticks or [(t, number(int(t) if t == int(t) else t)) for t in nice(x_low, x_high, 5)]
+    places = tuple(Tick(round(float(across(np.array(t))) / 10, 2), label) for t, label in labelled)
     named = [c for c in curves if c.name]
     legend = tuple(dict.fromkeys((c.name, c.colour) for c in named))
     last = float(shown[0][np.isfinite(shown[0])][-1])
@@ -124,7 +130,7 @@ def line_chart(
         title=title,
         unit=", ".join(word for word in (unit, factor, "logarithmic" if log else "") if word),
         x_label=x_label,
-        x_ticks=x_ticks,
+        x_ticks=places,
         y_ticks=y_ticks,
         paths=tuple(paths),
         band=_area(across(band[0]), down(scale(band[1])), down(scale(band[2]))) if band else "",

@@ -33,6 +33,7 @@ def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str,
         "verdict": verdict(result),
         "parts": [_dots(part, controls(result, main)) for part in (main, *also_measured(result))],
         "costs": _costs(result, runs, main),
+        "learning": _learning((main, *also_measured(result))),
         "total": _total(result),
         "watched": _watched(result),
         "groups": _groups(result.get("groups", {}), main),
@@ -109,6 +110,43 @@ def _dots(part: Measured, control_names: Sequence[str]) -> dict[str, Any]:
         "seeded": any(len(a.seeds) > 1 for a in part.arms),
         "differences": _forest(part),
     }
+
+
+def _learning(parts: Sequence[Measured]) -> list[Chart]:
+    """Of each task that was tried with several amounts of labels, its metric over the minutes of labels, an arm a curve."""
+    charts = []
+    for task in dict.fromkeys(p.of_task for p in parts):
+        asked = sorted(
+            ((p.label_minutes, p) for p in parts if p.of_task == task and p.label_minutes), key=lambda at: at[0]
+        )
+        if len(asked) < 2:
+            continue
+        curves = []
+        for arm in asked[0][1].arms:
+            there = [(minutes, part.arm(arm.name)) for minutes, part in asked]
+            values = np.array([[v if v is not None else np.nan for v in (a.mean, a.low, a.high)] for _, a in there])
+            banded = bool(np.isfinite(values).all())
+            curves.append(
+                Curve(
+                    x=np.log([minutes for minutes, _ in there]),  # what matters is how many times more
+                    y=values[:, 0],
+                    name=arm.name,
+                    colour=arm.colour,
+                    low=values[:, 1] if banded else None,
+                    high=values[:, 2] if banded else None,
+                )
+            )
+        first = asked[0][1]
+        chart = line_chart(
+            curves,
+            title=first.metric[:1].upper() + first.metric[1:],
+            unit=first.direction,
+            x_label=f"minutes of labels, {task}",
+            x_ticks=[(float(np.log(minutes)), number(minutes)) for minutes, _ in asked],
+            value=False,
+        )
+        charts += [chart] if chart is not None else []
+    return charts
 
 
 def _forest(part: Measured) -> dict[str, Any]:
@@ -300,6 +338,13 @@ def _run_rows(runs: Mapping[str, Sequence[RunLog]], colours: Mapping[str, int]) 
     return rows
 
 
+def _labels(result: Mapping[str, Any]) -> str | None:
+    """`0.5m,15m`: the amounts of labels of the task that decides, in the order they were tried in."""
+    parts = [result, *result.get("also", {}).values()]
+    minutes = [p.get("label_minutes") for p in parts if p.get("of_task") == result.get("of_task")]
+    return ",".join(f"{m:g}m" for m in minutes) if all(minutes) else None
+
+
 def _command(result: Mapping[str, Any], runs: Mapping[str, Sequence[RunLog]], comparison: bool) -> str:
     """What to type to repeat it."""
     if result.get("command"):
@@ -310,7 +355,8 @@ def _command(result: Mapping[str, Any], runs: Mapping[str, Sequence[RunLog]], co
     parts = ["overture", "compare", *trained]
     for flag, value in (
         ("--data", result.get("data", {}).get("corpus")),
-        ("--task", result.get("task")),
+        ("--task", result.get("of_task", result.get("task"))),
+        ("--labels", _labels(result)),
         ("--budget", result.get("budget")),
     ):
         parts += [flag, str(value)] if value else []

@@ -151,6 +151,8 @@ def _metric_tables(part: Measured) -> list[str]:
         seeds = ", ".join([fixed(v, digits) for v in arm.seeds] + ["failed"] * arm.failed) or "–"
         lines.append(f"| {_cell(arm.name)} | {fixed(arm.mean, digits)} | {interval} | {seeds} |")
     lines += [f"| {_cell(stop.name)} | – | – | {_cell(stop.text)} |" for stop in part.stopped]
+    if part.outside:
+        lines += ["", f"From outside, on the same rows: {_cell(', '.join(part.outside))}. Decides nothing."]
     if part.differences:
         lines += ["", "| better | than | difference | 95 % interval | p | reading |", "|---|---|---:|---:|---:|---|"]
     for d in part.differences:

@@ -69,6 +69,9 @@ class Measured:
     arms: tuple[Arm, ...]
     differences: tuple[Difference, ...]
     stopped: tuple[Stopped, ...]
+    outside: tuple[str, ...]  # "yamnet 0.52 [0.47, 0.57]": references that no arm is
+    of_task: str  # the task itself, where `task` also says how many labels
+    label_minutes: float | None
 
     @property
     def decimals(self) -> int:
@@ -326,6 +329,13 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], resul
     return Measured(
         metric=metric,
         task=str(part.get("task", "")),
+        outside=tuple(
+            f"{name} {fixed(found['value'], 3)}"
+            + (f" [{fixed(found['ci95'][0], 3)}, {fixed(found['ci95'][1], 3)}]" if found.get("ci95") else "")
+            for name, found in result.get("outside", {}).get(part.get("task"), {}).items()
+        ),
+        of_task=str(part.get("of_task", part.get("task", ""))),
+        label_minutes=part.get("label_minutes"),
         higher_is_better=higher_is_better,
         arms=tuple(arms),
         differences=tuple(differences),

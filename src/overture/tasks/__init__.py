@@ -2,8 +2,9 @@
 
 Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and
 caches its states, `align` finds the phones, `classify`, `transcribe` and `classify_frames` train heads on them (`probe` is what
-they share), `finetune_ctc` and `finetune_classes` train the whole encoder on (`finetune` is what they share), `ctc` holds the
-alphabet and the loss, `metrics` scores with intervals, `controls` holds what a result is judged against.
+they share), `finetune_ctc` and `finetune_classes` train the whole encoder on (`finetune` is what they share), `transcripts` looks
+for rows that cannot be learnt, `ctc` holds the loss, `decoding` chooses a language model, `metrics` scores with intervals, `controls`
+holds what a result is judged against.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Task:
     target: str  # the column to be predicted
     columns: tuple[str, ...]  # what the corpus must have
     features: Literal["pooled", "frames", "aligned", "finetune"]  # which part of this room judges it
-    metric: Literal["accuracy", "cer"]
+    metric: Literal["accuracy", "cer", "wer"]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
@@ -35,7 +36,7 @@ class Task:
     @property
     def metric_name(self) -> str:
         """As tables and reports call it."""
-        written_out = {"accuracy": "accuracy", "cer": "character error rate"}[self.metric]
+        written_out = {"accuracy": "accuracy", "cer": "character error rate", "wer": "word error rate"}[self.metric]
         return f"{self.name} {written_out}" if self.features == "aligned" else written_out
 
 
@@ -75,6 +76,7 @@ TASKS: dict[str, Task] = {
             metric="accuracy",
             higher_is_better=True,
             disjoint=(),
+            disjoint_if_possible=("kit",),
             shared=("label",),
         ),
         Task(
@@ -104,6 +106,16 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="finetune",
             metric="cer",
+            higher_is_better=False,
+            disjoint=("speaker", "text"),
+        ),
+        Task(
+            name="hybrid",
+            about="which words are said, by a hidden Markov model: the whole encoder learns aligned states, then lexicon and language model",
+            target="text",
+            columns=("text", "speaker"),
+            features="finetune",
+            metric="wer",
             higher_is_better=False,
             disjoint=("speaker", "text"),
         ),
@@ -140,6 +152,7 @@ TASKS: dict[str, Task] = {
             metric="accuracy",
             higher_is_better=True,
             disjoint=(),
+            disjoint_if_possible=("kit",),
             shared=("label",),
         ),
     )

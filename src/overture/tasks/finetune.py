@@ -1,29 +1,35 @@
 """Fine-tuning: the whole encoder is trained on with a head of the task, from pre-trained weights or from scratch.
 
 The protocol contains the sweep: each rate is an ordinary training run in the one loop, the development rows choose among
-them, the test rows are scored once. Both sides of a comparison get the same rates, updates, order of rows and head. What a
+them, the test rows are scored once. Both sides of a comparison get the same rates, updates, order of rows, head and schedule. What a
 task adds (`Goal`) stands in `finetune_ctc` and `finetune_classes`. Spectrograms are altered as in SpecAugment (Park et al.
-2019); samples are not.
+2019); of samples, the encoder's own latents are (`models.tuned.LatentMask`), where it has a vector for what is hidden.
+
+The rates share what does not depend on them: recordings are read and features computed once, for training and for scoring, and
+a run that has ended is neither trained nor prepared again.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
 
+from overture import outcome
 from overture.config import fingerprint
 from overture.data.alteration import Alteration
+from overture.data.augment import WaveAugment
 from overture.data.batch import Batch
 from overture.data.lengths import samples
 from overture.data.source import Cached, collate
 from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.models.tuned import LatentMask, Tuned, can_hide
 from overture.run import Data, Frontend, Loop, ModelSpec, Objective, Optim, Plan, Player, Run
 from overture.tasks.ctc import Infeasible
 from overture.tasks.metrics import Counts
@@ -34,40 +40,31 @@ BATCH_SECONDS = 60.0  # padded audio of a forward pass when scoring
 LEARNT_AWAY = ("vanished variance", "vanished rank")  # no illness here: two classes need one direction only
 
 
-class Tuned(nn.Module):
-    """An encoder and a head on its last hidden state. What that state does not depend on (heads and quantizers of pre-training) is frozen."""
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When the parts of the network learn, and at which rate. Freezing is for pre-trained weights: from scratch it keeps random ones."""
 
-    def __init__(self, encoder: Any, head: nn.Module, frontend: Frontend) -> None:
-        super().__init__()
-        self.encoder, self.head = encoder, head
-        self.input_rate = frontend.frame_rate  # Hz, of the input's steps
-        for parameter in unused(encoder, frontend):
-            parameter.requires_grad_(False)
+    frozen_updates: int = 0  # the head learns alone in the first so many
+    frozen_features: bool = False  # the convolutions of an encoder of samples stay as they were pre-trained
+    warmup: float = 0.1  # share of the updates
+    hold: float = 0.4
+    decay: Literal["linear", "exponential"] = "linear"
+    final: float = 0.0  # rate at the end, as a share of its peak
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, F) or (B, T), (B,) -> the last hidden state (B, T', D) and its lengths (B,)."""
-        hidden, steps = self.encoder.states(x, lengths)
-        return hidden[-1], steps
-
-
-def unused(encoder: Any, frontend: Frontend) -> list[nn.Parameter]:
-    """The parameters that the encoder's last hidden state does not depend on."""
-    steps = frontend.steps(frontend.rate)  # of a second
-    x = torch.zeros((1, steps, frontend.dim) if frontend.dim else (1, steps))
-    parameters = [p for p in encoder.parameters() if p.requires_grad]
-    training = [m for m in encoder.modules() if m.training]
-    encoder.eval()  # nothing is drawn, no statistic moves
-    try:
-        hidden, _ = encoder.states(x, torch.tensor([steps]))
-        gradients = torch.autograd.grad(hidden[-1].sum(), parameters, allow_unused=True)
-    finally:
-        for module in training:
-            module.training = True
-    return [p for p, gradient in zip(parameters, gradients) if gradient is None]
+    @classmethod
+    def three_stages(cls, updates: int, *, pretrained: bool) -> "Schedule":
+        """As wav2vec 2.0 is fine-tuned: warm-up, hold and exponential decay (.1, .4, .5, to .05); of pre-trained weights, the
+        convolutions stay and the Transformer waits for the head, a tenth of the updates."""
+        return cls(
+            frozen_updates=updates // 10 if pretrained else 0,
+            frozen_features=pretrained,
+            decay="exponential",
+            final=0.05,
+        )
 
 
 def alteration_for(frontend: Frontend) -> Alteration | None:
-    """SpecAugment for spectrograms; samples have no bands to take away, and are left as they are."""
+    """SpecAugment for spectrograms; samples have no bands to take away."""
     return SPECAUGMENT if frontend.dim else None
 
 
@@ -84,10 +81,19 @@ class Goal:
     left_out: list[Infeasible]
     target: str  # the column that is learnt
     references: Callable[[np.ndarray], list[str]]  # rows -> what is right
-    answers: Callable[[Tuned, Batch], list[str]]  # what the model says of a batch
+    outputs: Callable[[Tuned, Batch], list[np.ndarray]]  # what the model makes of each utterance of a batch
+    answer: Callable[[np.ndarray], str]  # of one such output
     count: Callable[[Sequence[str], Sequence[str]], Counts]
     metric: str
     higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class Finetuned(ProbeResult):
+    """What a fine-tuning found, and where its best run is."""
+
+    folder: Path  # of the run whose rate is best on the development rows
+    outputs: dict[str, list[np.ndarray]]  # its outputs for the rows of dev and test, in their order
 
 
 class Rows:
@@ -99,30 +105,44 @@ class Rows:
         self.longest = samples(run.data.max_seconds, run.frontend.frame_rate)
         self.inputs = np.diff(self.source.offsets)  # (N,) steps of the front end
 
+    @cached_property
+    def encoder(self) -> Any:
+        """The network, without weights."""
+        with torch.device("meta"):
+            return self.run.model.build(self.run.frontend)
+
+    @property
+    def mask(self) -> LatentMask | None:
+        """What an encoder of samples hides from itself while it is fine-tuned; None where it cannot."""
+        return LatentMask() if can_hide(self.encoder, self.run.frontend) else None
+
+    def frames(self, rows: np.ndarray, speed: float = 1.0) -> np.ndarray:
+        """(N,) hidden states of each, so much faster and cropped as in training; 0 where it is too short for one."""
+        inputs = np.minimum((self.inputs[rows] / speed).astype(np.int64), self.longest)
+        return np.asarray(self.encoder.steps(torch.from_numpy(inputs)).numpy())
+
     def steps(self, rows: np.ndarray) -> np.ndarray:
         """(N,) hidden states of each, cropped as in training. Raises OvertureError for a row that has none."""
-        with torch.device("meta"):
-            encoder = self.run.model.build(self.run.frontend)
-        steps = encoder.steps(torch.from_numpy(np.minimum(self.inputs[rows], self.longest))).numpy()
+        steps = self.frames(rows)
         if len(none := rows[steps < 1]):
             ids, durations = self.table.numpy("id"), self.table.numpy("duration")
             raise OvertureError(
                 f"row {ids[none[0]]!r} ({durations[none[0]]:.3f} s) is too short: the encoder gives it no frame. "
                 f"Leave such rows away: --where 'duration > {durations[none].max():.2f}'."
             )
-        return np.asarray(steps)
+        return steps
 
     @torch.no_grad()
-    def ask(self, goal: Goal, model: Tuned, rows: np.ndarray, device: torch.device) -> list[str]:
-        """What the model says of `rows`, in their order; in batches of like length."""
+    def ask(self, goal: Goal, model: Tuned, rows: np.ndarray, device: torch.device) -> list[np.ndarray]:
+        """What the model makes of `rows`, in their order; in batches of like length."""
         size = self.inputs[rows] if goal.whole else np.minimum(self.inputs[rows], self.longest)
         parts = max(1, int(size.sum() / self.run.frontend.frame_rate / BATCH_SECONDS))
-        found: dict[int, str] = {}
+        found: dict[int, np.ndarray] = {}
         for part in np.array_split(np.argsort(size, kind="stable"), min(parts, len(rows))):
             batch = collate(
                 self.source, np.arange(len(self.inputs)), rows[part], longest=int(size.max()), draws=None
             ).to(device)
-            found |= dict(zip(part.tolist(), goal.answers(model, batch)))
+            found |= dict(zip(part.tolist(), goal.outputs(model, batch)))
         return [found[i] for i in range(len(rows))]
 
 
@@ -133,6 +153,21 @@ def _as_text(table: Table, column: str) -> Table:
     values = pa.array(strings(table, column, np.arange(len(table))), pa.string())
     columns = table.columns.set_column(table.columns.column_names.index(column), column, values)
     return Table(columns, name=table.name, root=table.root, rows=table.rows)
+
+
+def player_of(goal: Goal, encoder: Any, masked: bool, schedule: Schedule, rate: float) -> Player:
+    """The one player of a fine-tuning, at one rate. `encoder`: the network, for the names of its parameters."""
+    names = [n for n, _ in encoder.named_parameters()]
+    still = ["feature_extractor"] if schedule.frozen_features else []
+    still += [] if masked else ["masked_spec_embed"]  # nothing would ever ask for it
+    still = [part for part in still if any(part in n.split(".") for n in names)]
+    return Player(
+        objective=goal.objective,
+        optim=Optim(lr=rate, warmup=schedule.warmup, hold=schedule.hold, decay=schedule.decay, final=schedule.final),
+        parameters=rf"^(?!.*\b({'|'.join(still)})\b)" if still else "",
+        frozen=r"^encoder\." if schedule.frozen_updates else "",
+        frozen_updates=schedule.frozen_updates,
+    )
 
 
 def tune(
@@ -147,13 +182,18 @@ def tune(
     rates: Sequence[float],
     updates: int,
     seed: int,
-) -> ProbeResult:
+    schedule: Schedule,
+    augment: WaveAugment | None = None,
+    micro_seconds: float | None = None,
+) -> Finetuned:
     """One training run a rate; the test rows' score of the one that is best on the development rows.
 
-    `start`: the name of a run folder under `home` whose weights the encoder starts from; None: from scratch. Every run is kept
-    under `home`, so a killed sweep goes on where it was. A rate at which training falls ill is out, and that is told.
-    Raises OvertureError when all do.
+    `start`: a run folder, or a checkpoint folder of transformers, whose weights the encoder starts from, relative to `home`; None:
+    from scratch. Every run is kept under `home`, so a killed sweep goes on where it was. A rate at which training falls ill is
+    out, and that is told. `micro_seconds`: of speech that is computed at once, where memory does not hold an update.
+    Raises OvertureError when all rates fall ill.
     """
+    from overture.models.start import Origin, weights_fingerprint
     from overture.train.engine import Engine
     from overture.train.health import IllRun
     from overture.train.loop import train
@@ -164,19 +204,24 @@ def tune(
     used = _as_text(table.take(goal.train), goal.target)
     mark = fingerprint([used.fingerprint, goal.target, [str(v) for v in used.numpy(goal.target)]])[:6]
     corpus = used.save(f"{table.name}~{mark}")
+    cache = augment is None or pretraining.frontend.dim == 0  # features of altered samples are computed anew
+    if cache:
+        Cached.open(Table.open(corpus), pretraining.frontend, known=lambda i: rows.source[goal.train[i]])
+    mark_of_start = None if start is None else weights_fingerprint(Origin.open(start, home).weights())
     scores: dict[float, float | None] = {}
-    best: tuple[float, float, Tuned] | None = None  # score (higher is better), rate, model
+    best: tuple[float, float, Path, Tuned, list[np.ndarray]] | None = None  # score (higher is better), rate, ...
     seconds = max(goal.update_seconds, pretraining.data.max_seconds)
+    masked = getattr(goal.objective, "mask", None) is not None
     with Engine.start() as engine:
         for rate in rates:
             run = Run(
                 recipe=f"{pretraining.recipe}-{goal.name}",
                 size="finetune",
-                data=Data(corpus=corpus, max_seconds=pretraining.data.max_seconds),
+                data=Data(corpus=corpus, max_seconds=pretraining.data.max_seconds, cache=cache, augment=augment),
                 frontend=pretraining.frontend,
                 model=goal.model,
-                players=(Player(objective=goal.objective, optim=Optim(lr=rate, warmup=0.1, hold=0.4)),),
-                plan=Plan(update_seconds=seconds, micro_seconds=seconds),
+                players=(player_of(goal, rows.encoder, masked, schedule, rate),),
+                plan=Plan(update_seconds=seconds, micro_seconds=micro_seconds or seconds),
                 loop=Loop(
                     updates=updates,
                     checkpoint_every=100,
@@ -185,39 +230,47 @@ def tune(
                 ),
                 seed=seed,
                 start=start,
+                start_weights=mark_of_start,
             )
             folder = home / run.folder_name
             tell({"kind": "stage", "text": f"fine-tuning, rate {rate:g}"})
-            try:
-                outcome = train(run, folder, engine=engine, on_record=tell)
-            except IllRun as illness:
-                tell({"kind": "note", "text": f"rate {rate:g} is out: {illness}"})
+            if outcome.kept(folder) is None and outcome.stopped(folder) is None:
+                try:
+                    ended = train(run, folder, engine=engine, on_record=tell)
+                    if not ended.finished:
+                        raise KeyboardInterrupt
+                    outcome.keep(ended)
+                except IllRun:
+                    outcome.keep_stopped(folder)
+            if (ill := outcome.stopped(folder)) is not None:
+                why = f"stopped at update {ill['stopped']['update']}: {ill['stopped']['cause']}: {ill['stopped']['message']}"
+                tell({"kind": "note", "text": f"rate {rate:g} is out: {why}"})
                 scores[rate] = None
                 continue
-            if not outcome.finished:
-                raise KeyboardInterrupt
             model: Tuned = run.model.build(run.frontend)
             load_weights(checkpoints(folder)[-1], model)
             model = model.to(engine.device).eval()
-            score = goal.count(goal.references(dev), rows.ask(goal, model, dev, engine.device)).value
+            outputs = rows.ask(goal, model, dev, engine.device)
+            score = goal.count(goal.references(dev), [goal.answer(o) for o in outputs]).value
             scores[rate] = score
             signed = score if goal.higher_is_better else -score
             if best is None or signed > best[0]:
-                best = signed, rate, model
+                best = signed, rate, folder, model, outputs
         if best is None:
             raise OvertureError(
                 f"fine-tuning fell ill at every rate ({', '.join(f'{r:g}' for r in rates)}): the notes above say of what"
             )
-        hypotheses = rows.ask(goal, best[2], test, engine.device)
-    references = goal.references(test)
-    return scored(
+        _, rate, folder, model, of_dev = best
+        of_test = rows.ask(goal, model, test, engine.device)
+    references, hypotheses = goal.references(test), [goal.answer(o) for o in of_test]
+    found = scored(
         table,
         test,
         goal.metric,
         goal.count(references, hypotheses),
         references,
         hypotheses,
-        rate=best[1],
+        rate=rate,
         dev=scores,
         dev_curve=[],
         layer_weights=[],
@@ -225,3 +278,4 @@ def tune(
         began=began,
         seed=0,
     )
+    return Finetuned(**vars(found), folder=folder, outputs={"dev": of_dev, "test": of_test})

@@ -15,12 +15,13 @@ from overture.data.batch import Batch, valid_mask
 from overture.data.draws import Draws
 from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.models.tuned import LatentMask, Tuned
 from overture.objectives import Loss
 from overture.run import Frontend, ModelSpec, Run
 from overture.tasks import metrics
 from overture.tasks.classify import classes_of
-from overture.tasks.finetune import Goal, Rows, Tuned, alteration_for, tune
-from overture.tasks.probe import ProbeResult, check_parts, strings
+from overture.tasks.finetune import Finetuned, Goal, Rows, Schedule, alteration_for, tune
+from overture.tasks.probe import check_parts, strings
 
 RATES = (1e-4, 3e-4, 1e-3)
 UPDATES = 300
@@ -61,6 +62,7 @@ class Classify:
     classes: tuple[str, ...]
     column: str
     alteration: Alteration | None = None
+    mask: LatentMask | None = None  # of an encoder of samples
 
     def encode(self, value: str, row: str) -> list[int]:
         if value not in self.classes:
@@ -71,7 +73,8 @@ class Classify:
         if batch.labels is None:
             raise ValueError("classification needs a batch with labels")
         x = self.alteration(batch, draws, model.input_rate)[0] if self.alteration else batch.x
-        hidden, steps = model(x, batch.lengths)
+        unseen = model.draw(self.mask, batch.rows, x, batch.lengths, draws) if self.mask else None
+        hidden, steps = model(x, batch.lengths, unseen)
         logits, labels = model.head(hidden, steps).float(), batch.labels[:, 0]  # (B, C), (B,)
         right = (logits.detach().argmax(-1) == labels).float().mean()
         valid = valid_mask(steps, hidden.shape[1])
@@ -96,8 +99,9 @@ def finetune(
     tell: Callable[[dict[str, Any]], None],
     rates: Sequence[float] = RATES,
     updates: int = UPDATES,
+    schedule: Schedule = Schedule(),  # noqa: B008  # frozen
     seed: int = 0,
-) -> ProbeResult:
+) -> Finetuned:
     """Fine-tune the encoder of `pretraining` to tell the values of the column `target` apart, and score it by accuracy.
 
     `start` names its run folder under `home`, None is from scratch; `train`, `dev`, `test`: row numbers in `table`. Utterances
@@ -109,22 +113,37 @@ def finetune(
     rows = Rows(table, pretraining)
     rows.steps(np.concatenate([train, dev, test]))
 
-    def answers(model: Tuned, batch: Batch) -> list[str]:
-        return [classes[i] for i in model.head(*model(batch.x, batch.lengths)).argmax(-1).tolist()]
+    def outputs(model: Tuned, batch: Batch) -> list[np.ndarray]:
+        return list(model.head(*model(batch.x, batch.lengths)).float().cpu().numpy())  # of (C,) each
 
     goal = Goal(
         name=f"{target}-classes",
         model=Classifier(encoder=pretraining.model, classes=len(classes)),
-        objective=Classify(classes=classes, column=target, alteration=alteration_for(pretraining.frontend)),
+        objective=Classify(
+            classes=classes, column=target, alteration=alteration_for(pretraining.frontend), mask=rows.mask
+        ),
         update_seconds=UPDATE_SECONDS,
         whole=False,
         train=train,
         left_out=[],
         target=target,
         references=lambda chosen: strings(table, target, chosen),
-        answers=answers,
+        outputs=outputs,
+        answer=lambda logits: classes[int(logits.argmax())],
         count=metrics.accuracy,
         metric="accuracy",
         higher_is_better=True,
     )
-    return tune(goal, rows, start, dev=dev, test=test, home=home, tell=tell, rates=rates, updates=updates, seed=seed)
+    return tune(
+        goal,
+        rows,
+        start,
+        dev=dev,
+        test=test,
+        home=home,
+        tell=tell,
+        rates=rates,
+        updates=updates,
+        seed=seed,
+        schedule=schedule,
+    )

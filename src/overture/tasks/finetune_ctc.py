@@ -1,23 +1,30 @@
-"""CTC fine-tuning (Graves et al. 2006): a linear head on the last hidden state writes letters, greedy decoding."""
+"""CTC fine-tuning (Graves et al. 2006): a linear head on the last hidden state writes units; what comes of it is a recogniser."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from overture.data.alteration import Alteration
+from overture.data.augment import WaveAugment
 from overture.data.batch import Batch, valid_mask
+from overture.data.check import Problem
 from overture.data.draws import Draws
 from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.models.tuned import LatentMask, Tuned
 from overture.objectives import Loss
-from overture.run import Frontend, ModelSpec, Run
+from overture.recognise import recogniser
+from overture.recognise.recogniser import CTCModel
+from overture.recognise.units import Kind, Units, make_units
+from overture.run import Run
 from overture.tasks import metrics
-from overture.tasks.ctc import Alphabet, CTCHead, ctc_loss_sum, greedy_decode, infeasible, normalise
-from overture.tasks.finetune import Goal, Rows, Tuned, alteration_for, tune
-from overture.tasks.probe import ProbeResult, check_parts, strings
+from overture.tasks.ctc import ctc_loss_sum
+from overture.tasks.finetune import Finetuned, Goal, Rows, Schedule, alteration_for, tune
+from overture.tasks.probe import check_parts, strings
+from overture.tasks.transcripts import OUT, look
 
 RATES = (3e-4, 1e-3)
 UPDATES = 300
@@ -25,36 +32,34 @@ UPDATE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recogniser:
-    """The sizes of an encoder with a CTC head of these characters."""
-
-    encoder: ModelSpec
-    characters: str
-
-    def build(self, frontend: Frontend) -> Tuned:
-        encoder = self.encoder.build(frontend)
-        return Tuned(encoder, CTCHead(encoder.dim, Alphabet(tuple(self.characters))), frontend)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Transcribe:
-    """CTC on altered input, in nats a character."""
+    """CTC on altered input, in nats a unit."""
 
-    characters: str
+    units: Units
     alteration: Alteration | None = None
+    mask: LatentMask | None = None  # of an encoder of samples
     column: str = "text"
 
     def encode(self, value: str, row: str) -> list[int]:
-        return Alphabet(tuple(self.characters)).encode(value, row=row)
+        return self.units.encode(value, row=row)
 
     def __call__(self, model: Tuned, batch: Batch, draws: Draws) -> Loss:
         if batch.labels is None or batch.label_lengths is None:
             raise ValueError("CTC needs a batch with labels")
         x = self.alteration(batch, draws, model.input_rate)[0] if self.alteration else batch.x
-        hidden, steps = model(x, batch.lengths)
-        total, characters = ctc_loss_sum(model.head(hidden), steps, batch.labels, batch.label_lengths)
-        valid = valid_mask(steps, hidden.shape[1])
-        return Loss(sum=total, targets=characters, watch={}, frames=hidden.detach()[valid].float())
+        hidden = model.draw(self.mask, batch.rows, x, batch.lengths, draws) if self.mask else None
+        last, steps = model(x, batch.lengths, hidden)
+        total, count = ctc_loss_sum(model.head(last), steps, batch.labels, batch.label_lengths)
+        valid = valid_mask(steps, last.shape[1])
+        return Loss(sum=total, targets=count, watch={}, frames=last.detach()[valid].float())
+
+
+@dataclass(frozen=True)
+class FinetunedCTC(Finetuned):
+    """A recogniser's scores. Its folder holds what `recognise.recogniser.Recogniser.load` reads; `outputs` are log-probabilities."""
+
+    units: Units
+    problems: list[Problem] = field(default_factory=list)  # with rows of any part
 
 
 def finetune(
@@ -68,53 +73,92 @@ def finetune(
     home: Path,
     tell: Callable[[dict[str, Any]], None],
     target: str = "text",
+    units: Kind = "characters",
+    size: int = 200,
+    language: str | None = None,
     rates: Sequence[float] = RATES,
     updates: int = UPDATES,
+    schedule: Schedule = Schedule(),  # noqa: B008  # frozen
+    augment: WaveAugment | None = None,
+    micro_seconds: float | None = None,
     seed: int = 0,
-) -> ProbeResult:
-    """Fine-tune the encoder of `pretraining` on transcribed rows and score it by character error rate.
+) -> FinetunedCTC:
+    """Fine-tune the encoder of `pretraining` on transcribed rows and score it by character error rate (greedy decoding).
 
-    `start` names its run folder under `home`, None is from scratch; `train`, `dev`, `test`: row numbers in `table`. Training
-    rows whose hidden states cannot hold their transcript, or that would be cropped, are left out and listed; test rows are
-    all scored. Raises OvertureError for rows without a usable transcript, before any training.
+    `start` names its run folder under `home`, None is from scratch; `train`, `dev`, `test`: row numbers in `table`; `units`: what is
+    written, made of the training transcripts alone; `size`: how many pieces; `language`: espeak-ng's, for phones. Training rows that
+    teach nothing (no text, silence, more units than frames, ...: `transcripts.OUT`) are left out and listed; test rows are all
+    scored. What is wrong with a row is told before any training. Raises OvertureError when no training row is left, or a held row
+    has no transcript or no frame.
     """
     check_parts(train, dev, test, len(table))
-    ids, texts = table.numpy("id"), {int(i): t for i, t in zip(train, strings(table, target, train))}
-    alphabet = Alphabet.of(texts.values())
-    longest = pretraining.data.max_seconds
+    held = np.concatenate([dev, test])
+    strings(table, target, held)  # says which row has none
+    texts = [v for v in table.numpy(target)[train] if v is not None and str(v).strip()]
+    made = make_units(units, map(str, texts), size=size, language=language)
+    slowest, fastest = (augment.slowest, augment.fastest) if augment else (1.0, 1.0)
     rows = Rows(table, pretraining)
-    frames = dict(zip(train.tolist(), rows.steps(train)))
-    rows.steps(np.concatenate([dev, test]))  # says which row is too short to be scored
-    left_out = infeasible(
-        (str(ids[i]), frames[i], alphabet.encode(text, row=str(ids[i]), drop=True)) for i, text in texts.items()
+    rows.steps(held)  # says which row is too short to be scored
+    found = look(
+        table,
+        train=train,
+        held=held,
+        target=target,
+        units=made,
+        frontend=pretraining.frontend,
+        frames=lambda chosen: rows.frames(chosen, fastest),
+        longest=pretraining.data.max_seconds * slowest,
     )
-    unusable, durations = {row.id for row in left_out}, table.numpy("duration")
-    # A cropped utterance no longer says its transcript.
-    kept = np.array([i for i in train if str(ids[i]) not in unusable and durations[i] <= longest], dtype=np.int64)
-    if dropped := len(train) - len(kept):
-        why = f"over {longest:g} s, or with more characters than frames"
-        tell({"kind": "note", "text": f"{dropped} of {len(train)} training rows are left out: {why}"})
-    if len(kept) == 0:
-        raise OvertureError("no training row has a transcript that its frames can hold")
-    characters = "".join(alphabet.characters)
+    for line in found.lines():
+        tell({"kind": "note", "text": line})
+    if dropped := len(train) - len(found.usable):
+        tell({"kind": "note", "text": f"{dropped} of {len(train)} training rows are left out"})
+    if len(found.usable) == 0:
+        raise OvertureError(
+            "no training row can be learnt from:\n" + "\n".join(f"  {line}" for line in found.lines(OUT))
+        )
 
-    def answers(model: Tuned, batch: Batch) -> list[str]:
+    def outputs(model: Tuned, batch: Batch) -> list[np.ndarray]:
         hidden, steps = model(batch.x, batch.lengths)
-        return [alphabet.decode(i) for i in greedy_decode(model.head(hidden), steps)]
+        return recogniser.log_probs(model.head(hidden), steps)
 
     goal = Goal(
         name="ctc",
-        model=Recogniser(encoder=pretraining.model, characters=characters),
-        objective=Transcribe(characters=characters, alteration=alteration_for(pretraining.frontend), column=target),
+        model=CTCModel(encoder=pretraining.model, units=made),
+        objective=Transcribe(
+            units=made, alteration=alteration_for(pretraining.frontend), mask=rows.mask, column=target
+        ),
         update_seconds=UPDATE_SECONDS,
         whole=True,
-        train=kept,
-        left_out=left_out,
+        train=found.usable,
+        left_out=found.infeasible,
         target=target,
-        references=lambda chosen: [normalise(t) for t in strings(table, target, chosen)],
-        answers=answers,
+        references=lambda chosen: [made.normalise(t) for t in strings(table, target, chosen)],
+        outputs=outputs,
+        answer=lambda scores: recogniser.best_text(scores, made),
         count=metrics.cer,
         metric="cer",
         higher_is_better=False,
     )
-    return tune(goal, rows, start, dev=dev, test=test, home=home, tell=tell, rates=rates, updates=updates, seed=seed)
+    tuned = tune(
+        goal,
+        rows,
+        start,
+        dev=dev,
+        test=test,
+        home=home,
+        tell=tell,
+        rates=rates,
+        updates=updates,
+        seed=seed,
+        schedule=schedule,
+        augment=augment,
+        micro_seconds=micro_seconds,
+    )
+    recogniser.save(
+        tuned.folder,
+        pretraining=pretraining,
+        units=made,
+        scores={"greedy": {"cer": tuned.value, "ci95": tuned.interval, "rows": len(test)}},
+    )
+    return FinetunedCTC(**vars(tuned), units=made, problems=found.problems)

@@ -10,8 +10,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.recognise.decode import greedy
+from overture.recognise.units import make_units
 from overture.tasks import metrics
-from overture.tasks.ctc import Alphabet, ctc_losses, greedy_decode, infeasible, normalise
+from overture.tasks.ctc import ctc_losses, infeasible
 from overture.tasks.features import Frames
 from overture.tasks.probe import Heads, ProbeResult, check_parts, frame_scale, result_of, strings, sweep
 
@@ -73,8 +75,8 @@ def transcribe(
         raise ValueError(f"features of {len(frames.lengths)} rows, a table of {len(table)}")
     ids = table.numpy("id")
     fitted, held = strings(table, target, train), strings(table, target, dev)
-    references = [normalise(text) for text in strings(table, target, test)]
-    alphabet = Alphabet.of(fitted)
+    alphabet = make_units("characters", fitted)
+    references = [alphabet.normalise(text) for text in strings(table, target, test)]
     targets: dict[int, list[int]] = {}
     for rows, texts, drop in ((train, fitted, False), (dev, held, True)):
         targets |= {int(r): alphabet.encode(t, row=str(ids[r]), drop=drop) for r, t in zip(rows, texts)}
@@ -89,7 +91,7 @@ def transcribe(
                 f"transcripts (first: {left_out[0]}). Use a higher frame rate."
             )
     utterances = _Utterances(frames, train, device)
-    dev_texts = {int(r): normalise(t) for r, t in zip(parts["development"], held)}
+    dev_texts = {int(r): alphabet.normalise(t) for r, t in zip(parts["development"], held)}
 
     def losses(heads: Heads, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (K * B, T, C), lengths (K * B,), loss of each head and utterance (K, B)."""
@@ -113,7 +115,7 @@ def transcribe(
         errors, loss, characters = np.zeros(len(heads.rates)), np.zeros(len(heads.rates)), 0
         for rows in in_batches(dev):
             logits, lengths, each = losses(heads, rows)
-            written = [alphabet.decode(i) for i in greedy_decode(logits, lengths)]
+            written = [alphabet.decode(i) for i in greedy(logits, lengths)]
             expected = [dev_texts[int(r)] for r in rows]
             found = metrics.cer(expected * len(each), written)
             errors += found.events.reshape(len(each), -1).sum(1)
@@ -127,7 +129,7 @@ def transcribe(
     with torch.no_grad():
         for rows in in_batches(test):
             logits, lengths = utterances.logits(swept.head, rows)
-            written |= {int(r): alphabet.decode(i) for r, i in zip(rows, greedy_decode(logits, lengths))}
+            written |= {int(r): alphabet.decode(i) for r, i in zip(rows, greedy(logits, lengths))}
     hypotheses = [written[int(r)] for r in test]
     counts = metrics.cer(references, hypotheses)
     return result_of(table, test, "cer", counts, references, hypotheses, swept, rates, left_out, began, seed)

@@ -7,7 +7,7 @@ stop, for the arm of a claim that is meant to fall ill.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -91,11 +91,12 @@ def _stuck_temperature(n: Numbers, before: Numbers) -> str | None:
     )
 
 
+STUCK = "stuck temperature"
 RULES = (
     Rule("vanished variance", "variance", _vanished_variance, VARIANCE),
     Rule("vanished rank", "rank", _vanished_rank, RANK),
     Rule("collapsed codebook", "code_perplexity", _collapsed_codebook, PERPLEXITY),
-    Rule("stuck temperature", "temperature", _stuck_temperature),
+    Rule(STUCK, "temperature", _stuck_temperature),
 )
 NOT_FINITE, NO_GRADIENT, FROZEN = "not finite", "no gradient", "frozen codebook"
 
@@ -129,12 +130,14 @@ def check_finite(loss: float, norm: float) -> Finding | None:
 class Watch:
     """Holds the numbers of each logged update against the rules, and remembers those of the one before."""
 
-    def __init__(self) -> None:
+    def __init__(self, resting: Collection[str] = ()) -> None:
+        """`resting`: rules that are not asked, since what they watch is not meant to move in this run."""
         self.before: Numbers = {}
+        self.rules = [rule for rule in RULES if rule.name not in resting]
 
     def check(self, numbers: Numbers) -> list[Finding]:
         """What the rules find in the numbers of a logged update: `update` (from 1), those of `spread`, and what the objective watches."""
-        known = [rule for rule in RULES if rule.watch in numbers]
+        known = [rule for rule in self.rules if rule.watch in numbers]
         found = [Finding(r.name, message) for r in known if (message := r.check(numbers, self.before))]
         self.before = numbers
         return found

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -27,15 +27,17 @@ from overture.config import to_dict
 from overture.data.batch import Batch
 from overture.data.draws import Draws
 from overture.data.lengths import samples
+from overture.data.mixture import Epochs, composition, rows_of
 from overture.data.plan import BatchPlan, Position
-from overture.data.source import Cached, Live, Source, collate, in_order
+from overture.data.source import Augmented, Cached, Live, Source, collate, in_order
 from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.models import start as starts
 from overture.run import Labelled, Learning, Player, Run
 from overture.train import health
 from overture.train import state as checkpoint
 from overture.train.engine import Engine, TrainStep
-from overture.train.optim import build_optimizer, clip_, rate, share_parameters
+from overture.train.optim import build_optimizer, clip_, frozen_now, rate, share_parameters
 from overture.train.track import JsonlTracker, Tracker
 
 Record = dict[str, Any]
@@ -52,7 +54,7 @@ class Training:
     source: Source
     plan: BatchPlan
     labels: list[list[int]] | None  # by row, for objectives that learn from a column
-    left_out: int  # utterances under data.min_seconds
+    left_out: int  # utterances under data.min_seconds, at the highest speed
 
     @classmethod
     def prepare(cls, run: Run, progress: Callable[[str, float], None] | None = None) -> "Training":
@@ -60,24 +62,24 @@ class Training:
 
         Raises OvertureError for whatever is wrong with the corpus, before the first update.
         """
-        whole = Table.open(run.data.corpus, run.data.where)
-        table = whole.take(np.flatnonzero(whole.numpy("duration") >= run.data.min_seconds))
-        if len(table) == 0:
-            raise OvertureError(
-                f"no row of corpus {run.data.corpus!r} is left to train on: --where {run.data.where!r} and data.min_seconds="
-                f"{run.data.min_seconds:g} leave none of {len(Table.open(run.data.corpus))}"
-            )
+        table, too_short = rows_of(run.data)
+        augment, mix = run.data.augment, run.data.mix
+        durations = table.numpy("duration")
         told = None if progress is None else (lambda share: progress("features", share))
-        source: Source = Cached.open(table, run.frontend, told) if run.data.cache else Live(table, run.frontend)
+        if augment is not None:
+            Augmented.check(run.frontend, run.data.cache)
+        clean = Cached.open(table, run.frontend, told) if run.data.cache else Live(table, run.frontend)
+        source: Source = clean if augment is None else Augmented(clean, table, run.frontend, augment, told)
         plan = BatchPlan(
-            table.numpy("duration"),
+            durations / (augment.slowest if augment else 1.0),  # no batch can be larger than planned
             update=run.plan.update_seconds,
             micro=run.plan.micro_seconds,
             longest_squared=run.plan.longest_squared,
             longest=run.data.max_seconds,
             seed=run.seed,
+            draw=Epochs(mix, table, np.minimum(durations, run.data.max_seconds), run.seed) if mix else None,
         )
-        return cls(run, table, source, plan, _labels(run, table), len(whole) - len(table))
+        return cls(run, table, source, plan, _labels(run, table), too_short)
 
     def batches(self, rows: np.ndarray, update: int, engine: Engine) -> Batches:
         """What this device computes of an update."""
@@ -90,6 +92,18 @@ class Training:
             )
             for micro in self.plan.micro_batches(rows, rank=engine.rank, world=engine.world)
         ]
+
+    def largest(self, engine: Engine) -> Batches:
+        """What this device computes of the largest planned update, every utterance as long as it can be."""
+        slowest = replace(self, source=self.source.slowest()) if isinstance(self.source, Augmented) else self
+        return slowest.batches(self.plan.largest(), 0, engine)
+
+    def seconds(self, rows: np.ndarray, update: int) -> np.ndarray:
+        """(B,) s of audio that an update sees of each of its rows."""
+        if not isinstance(self.source, Augmented):
+            return np.asarray(self.plan.lengths[rows])
+        drawn = self.source.seconds(rows, self.table.rows[rows], Draws(self.run.seed, update))
+        return np.asarray(np.minimum(drawn, self.run.data.max_seconds))
 
     def stream(self, update: int, position: Position, engine: Engine) -> Iterator[tuple[np.ndarray, Batches]]:
         """Updates from `update` at `position` on, without end, prepared ahead in threads."""
@@ -130,16 +144,12 @@ class Trainer:
     """The model, optimizers and state of one run on one device among `engine.world`."""
 
     def __init__(self, run: Run, engine: Engine, home: Path | None = None) -> None:
-        """`home`: where the run folder that `run.start` names lies."""
+        """`home`: what `run.start` is relative to. Raises OvertureError when that is not there or does not fit."""
         self.run, self.engine = run, engine
         health.check_tolerated(run.loop.tolerate)
         torch.manual_seed(run.seed)
         model: nn.Module = run.model.build(run.frontend)
-        if run.start is not None:
-            found = checkpoint.checkpoints((home or Path("runs")) / run.start)
-            if not found:
-                raise OvertureError(f"start={run.start!r}: no run with a checkpoint of that name in {home}")
-            checkpoint.load_weights(found[-1], getattr(model, "encoder", model))
+        self.start = None if run.start is None else starts.load(run, model, home or Path("runs"))
         model = model.to(engine.device).train()
         own = share_parameters(model, run.players)
         if engine.world > 1 and engine.kind == "fsdp" and len(run.players) > 1:
@@ -163,9 +173,10 @@ class Trainer:
         self.motion = health.MotionWatch(model, learnt)
 
     @contextmanager
-    def _only(self, player: Player) -> Iterator[None]:
-        """Only the parameters of `player` ask for gradients."""
+    def _only(self, player: Player, but: Sequence[nn.Parameter] = ()) -> Iterator[None]:
+        """Only the parameters of `player` ask for gradients, and of these not `but`."""
         others = [p for q, own in zip(self.run.players, self.parameters) if q is not player for p in own.values()]
+        others += but
         for parameter in others:
             parameter.requires_grad_(False)
         try:
@@ -174,12 +185,15 @@ class Trainer:
             for parameter in others:
                 parameter.requires_grad_(True)
 
-    def backward(self, index: int, batches: Batches, draws: Draws) -> Pass:
-        """Gradients of player `index`, divided by the global number of targets and clipped."""
+    def backward(self, index: int, batches: Batches, draws: Draws, resting: Sequence[nn.Parameter] = ()) -> Pass:
+        """Gradients of player `index`, divided by the global number of targets and clipped; none of `resting`.
+
+        DDP and FSDP wait for a gradient of each parameter that they were given: there those of `resting` are computed and dropped.
+        """
         player, wrapped, own = self.run.players[index], self.wrapped[index], self.parameters[index]
         self.state.optimizers[player.name].zero_grad(set_to_none=True)
         total = torch.zeros(2, dtype=torch.float64, device=self.engine.device)  # loss sum, targets
-        with self._only(player):
+        with self._only(player, resting if self.engine.world == 1 else ()):
             for i, (batch, real) in enumerate(batches):
                 draws.seed_torch((index * len(batches) + i) * self.engine.world + self.engine.rank)
                 with self.engine.accumulate(wrapped, last=i == len(batches) - 1):
@@ -189,6 +203,8 @@ class Trainer:
                 if real:
                     total += torch.stack([loss.sum.detach().double(), loss.targets.double()])
         loss_sum, targets = self.engine.sum(total).tolist()
+        for parameter in resting:
+            parameter.grad = None
         gradients = [p.grad for p in own.values() if p.grad is not None]
         torch._foreach_mul_(gradients, self.engine.world / max(targets, 1.0))  # the engine averaged over devices
         norm = clip_(list(own.values()), player.optim.clip)
@@ -200,7 +216,7 @@ class Trainer:
 
         Raises OvertureError when it does not fit in memory.
         """
-        batches = training.batches(training.plan.largest(), 0, self.engine)
+        batches = training.largest(self.engine)
         model = self.state.model
         buffers = {n: b.clone() for n, b in model.named_buffers()}
         try:
@@ -228,10 +244,13 @@ class Trainer:
         draws = Draws(run.seed, state.update)
         record: Record = {}
         first: Pass | None = None
+        still = 0  # parameters that do not learn yet, and so are not missed
         for index, player in enumerate(run.players):
             if state.update % player.every:
                 continue
-            result = self.backward(index, batches, draws)
+            resting = frozen_now(player, self.parameters[index], state.update)
+            still += len(resting)
+            result = self.backward(index, batches, draws, resting)
             first = first or result
             mark = f"{player.name}/" if index else ""
             lr = rate(player.optim, state.update, run.loop.updates)
@@ -247,7 +266,7 @@ class Trainer:
             raise OvertureError("no player takes part in every update: one needs every = 1")
         if run.loop.ema:
             state.average(run.loop.ema)
-        return record, first, [f for f in (self.gradients.look(), self.motion.look()) if f]
+        return record, first, [f for f in (None if still else self.gradients.look(), self.motion.look()) if f]
 
 
 @dataclass(frozen=True)
@@ -280,6 +299,8 @@ def train(
     state = trainer.state
     _describe(run, folder, training, trainer)
     resumed = checkpoint.restore(state, folder)
+    if trainer.start and not resumed and engine.first and on_record is not None:
+        on_record({"kind": "start", "text": starts.said(trainer.start)})
     flops_file = folder / "flops.json"
     if not resumed:
         flops = trainer.try_largest(training)
@@ -303,7 +324,8 @@ def train(
         path = checkpoint.save(state, folder, engine, keep=run.loop.keep)
         tell({"kind": "checkpoint", "update": state.update, "seconds": state.seconds, "path": path.name})
 
-    watching = health.Watch()
+    still = any(getattr(getattr(p.objective, "temperature", None), "still", False) for p in run.players)
+    watching = health.Watch([health.STUCK] if still else [])
     tolerated: set[str] = set()  # rules that have fired and are told of once
 
     def stop_if_ill(findings: list[health.Finding], rows: np.ndarray) -> None:
@@ -336,7 +358,7 @@ def train(
                 rows, batches = next(stream)
                 record, result, findings = trainer.step(batches)
                 stop_if_ill(findings, rows)
-                lengths = training.plan.lengths[rows]
+                lengths = training.seconds(rows, state.update)
                 padded, real = padded + len(rows) * float(lengths.max()), real + float(lengths.sum())
                 targets += result.targets
                 state.update += 1
@@ -390,21 +412,39 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
     """Write `run.json`, or hold the one that is there against this run. Raises OvertureError when the data has changed."""
     path = folder / "run.json"
     table = training.table
-    columns = [c for c in ("licence", "language", "source") if c in table.columns.column_names]
+    mixed_in = training.source.augmenter.corpora if isinstance(training.source, Augmented) else []
+    tables = {"licence": (table, *mixed_in), "language": (table,), "source": (table, *mixed_in)}
     data = {
         "corpus": table.name,
         "rows": len(table),
         "hours": table.hours,
         "fingerprint": table.fingerprint,
         "too_short": training.left_out,
-        **{f"{c}s": sorted({str(v) for v in table.numpy(c).tolist() if v is not None}) for c in columns},
+        **{
+            f"{c}s": sorted(
+                {str(v) for t in of if c in t.columns.column_names for v in t.numpy(c).tolist() if v is not None}
+            )
+            for c, of in tables.items()
+            if c in table.columns.column_names
+        },
+        "mixed_in": {t.name: t.fingerprint for t in mixed_in},
+        "composition": composition(run.data, table),
     }
     if path.exists():
         old = json.loads(path.read_text(encoding="utf8"))
-        if old["data"]["fingerprint"] != data["fingerprint"]:
+        noted = old["data"].get("mixed_in", {})
+        pairs = [(old["data"]["corpus"], old["data"]["fingerprint"], table.fingerprint)]
+        for name, then, now in [*pairs, *((t.name, noted.get(t.name), t.fingerprint) for t in mixed_in)]:
+            if then != now:
+                raise OvertureError(
+                    f"{folder} was trained on corpus {name!r} ({then}), which has changed since ({now}). "
+                    "Move that folder away to start anew."
+                )
+        began = (old.get("start") or {}).get("weights")
+        if trainer.start and began != trainer.start["weights"]:
             raise OvertureError(
-                f"{folder} was trained on corpus {old['data']['corpus']!r} ({old['data']['fingerprint']}), which has changed since "
-                f"({data['fingerprint']}). Move that folder away to start anew."
+                f"{folder} began with other weights ({began}) than {run.start} has now ({trainer.start['weights']}). "
+                "Move that folder away to start anew."
             )
         return
     if not trainer.engine.first:
@@ -416,6 +456,7 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
         "fingerprint": run.fingerprint,
         "config": to_dict(run),
         "data": data,
+        "start": trainer.start,
         "parameters": sum(p.numel() for p in trainer.state.model.parameters()),
         "precision": "bf16" if trainer.bf16 else "fp32",
         "device": str(trainer.engine.device)

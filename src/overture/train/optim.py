@@ -1,5 +1,6 @@
 """Optimizers and their rate. A parameter belongs to at most one player; one that belongs to none is frozen."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -25,10 +26,24 @@ def share_parameters(model: nn.Module, players: Sequence[Player]) -> list[dict[s
             if name in owner:
                 raise OvertureError(f"parameter {name!r} is claimed by players {owner[name]!r} and {player.name!r}")
             owner[name] = player.name
+        if player.frozen_updates and len(_frozen(player, own)) in (0, len(own)):
+            raise OvertureError(
+                f"player {player.name!r}: {player.frozen!r} freezes {len(_frozen(player, own))} of its {len(own)} parameters for "
+                f"{player.frozen_updates} updates; name some of them, and leave some to learn"
+            )
         shares.append(own)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in owner)
     return shares
+
+
+def _frozen(player: Player, own: dict[str, nn.Parameter]) -> list[nn.Parameter]:
+    return [p for n, p in own.items() if re.search(player.frozen, n)]
+
+
+def frozen_now(player: Player, own: dict[str, nn.Parameter], update: int) -> list[nn.Parameter]:
+    """Those of a player's `own` parameters that do not learn in update `update` (from 0): no gradient, no decay, no moments."""
+    return _frozen(player, own) if update < player.frozen_updates else []
 
 
 def build_optimizer(parameters: dict[str, nn.Parameter], config: Optim) -> torch.optim.AdamW:
@@ -50,7 +65,12 @@ def build_optimizer(parameters: dict[str, nn.Parameter], config: Optim) -> torch
 
 
 def rate(config: Optim, update: int, updates: int) -> float:
-    """Learning rate of update `update` (from 0) of `updates`: linear warm-up, hold, linear decay."""
+    """Learning rate of update `update` (from 0) of `updates`: linear warm-up, hold, linear or exponential decay.
+
+    Raises OvertureError for an exponential decay to nothing.
+    """
+    if config.decay == "exponential" and config.final <= 0:
+        raise OvertureError("optim.decay=exponential never comes to 0: set optim.final above it, as in 0.05")
     done = (update + 1) / updates
     if done < config.warmup:
         return config.lr * done / config.warmup
@@ -58,8 +78,10 @@ def rate(config: Optim, update: int, updates: int) -> float:
     if decay <= 0 or done <= config.warmup + config.hold:
         return config.lr
     # The last update still learns: the rate reaches `final` one update after it.
-    left = (1.0 - done + 1.0 / updates) / (decay + 1.0 / updates)
-    return config.lr * (config.final + (1.0 - config.final) * min(1.0, left))
+    left = min(1.0, (1.0 - done + 1.0 / updates) / (decay + 1.0 / updates))
+    if config.decay == "exponential":
+        return config.lr * math.pow(config.final, 1.0 - left)
+    return config.lr * (config.final + (1.0 - config.final) * left)
 
 
 def clip_(parameters: Sequence[Tensor], largest: float) -> Tensor:

@@ -137,6 +137,26 @@ def restore(state: State, folder: Path) -> bool:
     return True
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint by name (the averaged ones where the run kept an average), of whatever model; nothing of an optimizer.
+
+    Raises OvertureError when it is damaged.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        with _quiet():
+            known = dcp.HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+            names = [n.removeprefix("model/") for n in known if n.startswith("model/")]
+            source = {n: (f"ema/{n}" if f"ema/{n}" in known else f"model/{n}") for n in names}
+            stored: dict[str, Any] = {s: known[s] for s in source.values()}
+            weights = {s: torch.empty(about.size, dtype=about.properties.dtype) for s, about in stored.items()}
+            dcp.load(weights, storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=True)
+    except (OSError, ValueError, KeyError, dcp.CheckpointException, SafetensorError) as error:
+        raise OvertureError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+    return {n: weights[s] for n, s in source.items()}
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
     """The weights of a checkpoint (the averaged ones where the run kept an average) into `model`, all of them or an error."""
     from safetensors import safe_open
