@@ -1,6 +1,6 @@
 """All benchmarks, or their table.
 
-python -m benchmarks          run all five, one after the other (20 minutes on two quiet cores)
+python -m benchmarks          run all six, one after the other (20 minutes on two quiet cores)
 python -m benchmarks table    write the table in README.md from results/*.json
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ALL = ("list_time", "resume_time", "tera_step", "wav2vec2_step", "audio_to_batches")
+ALL = ("list_time", "resume_time", "tera_step", "wav2vec2_step", "ctc_decode", "audio_to_batches")
 BEGIN, END = "<!-- made by `python -m benchmarks table` -->", "<!-- end -->"
 
 
@@ -51,6 +51,16 @@ def more(name: str, result: dict[str, Any]) -> list[str]:
             f"1/{at['loss_memory_ratio']:.0f} of the memory; front end, forward and backward, "
             f"{at['front_end_seconds']['ours']:.2g} against {at['front_end_seconds']['transformers']:.2g} s"
             for size, at in result["sizes"].items()
+        ]
+    if name == "ctc_decode":
+        sides = {"ours, beam + LM": result["ours"], "pyctcdecode, beam + LM": result["peer"], **result["others"]}
+        return [
+            f"- {side}: real-time factor {at['real_time_factor']:.2g}, word error rate {at['word_error_rate']:.3f}"
+            for side, at in sides.items()
+        ] + [
+            f"- at width {result['hypotheses']['width']}, {how}: {result['hypotheses'][how]['equal']} of "
+            f"{result['hypotheses'][how]['of']} hypotheses equal"
+            for how in ("beam", "beam+lm")
         ]
     if name == "resume_time":
         return [
