@@ -286,9 +286,13 @@ class Laboratory:
 
         trained = self.folder_of(arm, seed) if arm.kind == "trained" else None
         if task.features == "finetune":
-            finetune: Any = finetune_classes.finetune if task.closed_set else finetune_ctc.finetune
-            if task.name == "hybrid":
-                finetune = finetune_frames.finetune
+            finetune: Callable[..., ProbeResult] = (
+                finetune_classes.finetune
+                if task.closed_set
+                else finetune_frames.finetune
+                if task.name == "hybrid"
+                else finetune_ctc.finetune
+            )
             tuned = replace(run, model=arm.finetune_model or run.model)
             start = trained.name if trained else None
             return finetune(tuned, start, table, target=task.target, **rows, home=self.home, tell=self.tell, seed=seed)
