@@ -143,6 +143,7 @@ def _learning(parts: Sequence[Measured]) -> list[Chart]:
             unit=first.direction,
             x_label=f"minutes of labels, {task}",
             x_ticks=[(float(np.log(minutes)), number(minutes)) for minutes, _ in asked],
+            zero=True,
             value=False,
         )
         charts += [chart] if chart is not None else []
