@@ -18,7 +18,7 @@ from overture.data.features import LogMel
 from overture.data.split import normal
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.laboratory import Laboratory, Score, check, compare, compare_arms, verdict
+from overture.laboratory import Laboratory, check, compare
 from overture.objectives import Loss
 from overture.recipes import get
 from overture.run import Run
@@ -28,6 +28,7 @@ from overture.tasks.finetune_classes import finetune as finetune_classes_finetun
 from overture.train.engine import Engine
 from overture.train.loop import train
 from overture.train.track import read_metrics
+from overture.verdicts import Score, compare_arms, verdict
 
 from .tasks.toys import Loudness, Strided, exploding, waves
 

@@ -12,12 +12,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from overture import outcome
@@ -31,6 +30,7 @@ from overture.run import Frontend, Run
 from overture.steps import Step
 from overture.study import Arm, Claim, Study, Trial
 from overture.tasks import Task
+from overture.verdicts import Score, bounded, compare_arms, verdict, verdict_on, within, word_errors
 
 if TYPE_CHECKING:
     from overture.tasks.align import Alignment
@@ -40,16 +40,6 @@ Tell = Callable[[dict[str, Any]], None]
 Pairs = Callable[
     [int, dict[str, dict[str, Any]]], list[tuple[str, str]]
 ]  # (trial, its arms) -> (better, worse) of them
-
-
-@dataclass(frozen=True)
-class Score:
-    """One arm with one seed on one trial."""
-
-    value: float
-    events: np.ndarray  # (N,) per test utterance
-    totals: np.ndarray
-    detail: dict[str, Any]
 
 
 class Laboratory:
@@ -258,7 +248,7 @@ class Laboratory:
             "left_out": len(result.infeasible),
         }
         if result.metric == "cer":
-            record["wer"] = _word_errors(result.predictions)
+            record["wer"] = word_errors(result.predictions)
         (folder / "result.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf8")
         shutil.rmtree(folder / "features", ignore_errors=True)  # large, and soon made again
 
@@ -286,16 +276,16 @@ class Laboratory:
 
         trained = self.folder_of(arm, seed) if arm.kind == "trained" else None
         if task.features == "finetune":
-            finetune: Callable[..., ProbeResult] = (
-                finetune_classes.finetune
-                if task.closed_set
-                else finetune_frames.finetune
-                if task.name == "hybrid"
-                else finetune_ctc.finetune
-            )
+            by_metric: dict[str, Callable[..., ProbeResult]] = {
+                "accuracy": finetune_classes.finetune,
+                "cer": finetune_ctc.finetune,
+                "wer": finetune_frames.finetune,
+            }
             tuned = replace(run, model=arm.finetune_model or run.model)
             start = trained.name if trained else None
-            return finetune(tuned, start, table, target=task.target, **rows, home=self.home, tell=self.tell, seed=seed)
+            return by_metric[task.metric](
+                tuned, start, table, target=task.target, **rows, home=self.home, tell=self.tell, seed=seed
+            )
         frontend = self._frontend(arm, task)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if arm.kind == "input":
@@ -439,7 +429,7 @@ class Laboratory:
             arms[name] = {
                 "seeds": values,
                 "mean": float(np.mean(values)),
-                "ci95": _bounded(seeds_interval(values) or _within(scores[name][0]), task.metric),
+                "ci95": bounded(seeds_interval(values) or within(scores[name][0]), task.metric),
             }
         return {
             "task": self.study.names[number],
@@ -491,50 +481,6 @@ class Laboratory:
         }
 
 
-def compare_arms(better: str, of_better: Sequence[Score], worse: str, of_worse: Sequence[Score]) -> dict[str, Any]:
-    """Two arms on the same utterances and seeds. `better` and `worse` are expectations, the numbers may say otherwise.
-
-    `difference` is better minus worse in the metric's own units. `ci95_seeds` is over paired seeds (t; None with one seed),
-    `ci95_utterances` over utterances with the seeds pooled (bootstrap); `ci95` spans both, and `p` is the larger of the two.
-    """
-    from scipy import stats
-
-    from overture.tasks.metrics import Counts, paired_bootstrap, seeds_interval
-
-    differences = np.array([x.value - y.value for x, y in zip(of_better, of_worse)])
-    pooled = [
-        Counts(np.sum([s.events for s in scores], axis=0), np.sum([s.totals for s in scores], axis=0))
-        for scores in (of_better, of_worse)
-    ]
-    over_utterances = paired_bootstrap(pooled[0], pooled[1])
-    over_seeds = seeds_interval(differences.tolist())
-    p = over_utterances.p
-    if over_seeds is not None and differences.std(ddof=1) > 1e-12:  # equal but for rounding is no spread to test by
-        p = max(p, float(stats.ttest_1samp(differences, 0.0).pvalue))
-    intervals = [i for i in (over_seeds, over_utterances.interval) if i is not None]
-    return {
-        "better": better,
-        "worse": worse,
-        "difference": float(differences.mean()),
-        "ci95": [min(low for low, _ in intervals), max(high for _, high in intervals)],
-        "ci95_seeds": over_seeds and list(over_seeds),
-        "ci95_utterances": list(over_utterances.interval),
-        "p": p,
-    }
-
-
-def verdict(
-    comparisons: Sequence[dict[str, Any]], higher_is_better: bool
-) -> Literal["holds", "does not hold", "undecided"]:
-    """Holds when each difference goes the expected way and its interval excludes zero; does not hold when one goes the other way
-    and its interval excludes zero; else undecided."""
-    sign = 1 if higher_is_better else -1
-    ends = [sorted(sign * end for end in c["ci95"]) for c in comparisons]
-    if all(low > 0 for low, _ in ends):
-        return "holds"
-    return "does not hold" if any(high < 0 for _, high in ends) else "undecided"
-
-
 def check(claim: Claim, home: Path, tell: Tell) -> dict[str, Any]:
     """Run a claim: its result with the computed verdict, as it goes into `results/NAME.json`."""
     names = claim.study.names
@@ -545,24 +491,16 @@ def check(claim: Claim, home: Path, tell: Tell) -> dict[str, Any]:
     for task, part in result["also"].items():
         asked = [(b, w) for t, b, w in pairs if t == task]
         if asked:
-            part["verdict"] = _verdict_on(asked, part, result["stopped"])
+            part["verdict"] = verdict_on(asked, part, result["stopped"])
     return {
         "recipe": claim.recipe,
         "claim": claim.text,
-        "verdict": _verdict_on(claim.expected, result, result["stopped"]),
+        "verdict": verdict_on(claim.expected, result, result["stopped"]),
         "expected": [list(pair) for pair in claim.expected],
         "expected_also": [list(pair) for pair in claim.expected_also],
         **result,
         "deviations": list(claim.deviations),
     }
-
-
-def _verdict_on(pairs: Sequence[tuple[str, str]], part: dict[str, Any], stopped: Collection[str]) -> str:
-    """The verdict of the comparisons of `pairs`; undecided where one was not made, since an arm of it was stopped."""
-    if any(arm in stopped for pair in pairs for arm in pair):
-        return "undecided"
-    found = {(c["better"], c["worse"]): c for c in part["comparisons"]}
-    return verdict([found[pair] for pair in pairs], part["higher_is_better"])
 
 
 def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, Any]:
@@ -583,29 +521,6 @@ def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, A
         and verdict(result["comparisons"], result["higher_is_better"]) == "holds",
         **result,
     }
-
-
-def _word_errors(predictions: pa.Table) -> dict[str, Any]:
-    """Word error rate of the same transcripts, with its interval over utterances."""
-    from overture.tasks.metrics import bootstrap, wer
-
-    counts = wer(predictions.column("reference").to_pylist(), predictions.column("hypothesis").to_pylist())
-    return {"value": counts.value, "interval": bootstrap(counts.events, counts.totals)}
-
-
-def _bounded(interval: Sequence[float] | None, metric: str) -> list[float] | None:
-    """An interval within what the metric can be; a t interval over few seeds knows no bounds."""
-    if interval is None:
-        return None
-    most = 1.0 if metric == "accuracy" else float("inf")
-    return [min(max(end, 0.0), most) for end in interval]
-
-
-def _within(score: Score) -> list[float] | None:
-    from overture.tasks.metrics import bootstrap
-
-    interval = bootstrap(score.events, score.totals)
-    return list(interval) if interval else None
 
 
 def _last_watched(folder: Path) -> dict[str, float | None]:

@@ -1,0 +1,93 @@
+"""From the scores of arms to what may be said of them: means with intervals, paired differences, verdicts. All computed, nothing typed."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Score:
+    """One arm with one seed on one trial."""
+
+    value: float
+    events: np.ndarray  # (N,) per test utterance
+    totals: np.ndarray
+    detail: dict[str, Any]
+
+
+def compare_arms(better: str, of_better: Sequence[Score], worse: str, of_worse: Sequence[Score]) -> dict[str, Any]:
+    """Two arms on the same utterances and seeds. `better` and `worse` are expectations, the numbers may say otherwise.
+
+    `difference` is better minus worse in the metric's own units. `ci95_seeds` is over paired seeds (t; None with one seed),
+    `ci95_utterances` over utterances with the seeds pooled (bootstrap); `ci95` spans both, and `p` is the larger of the two.
+    """
+    from scipy import stats
+
+    from overture.tasks.metrics import Counts, paired_bootstrap, seeds_interval
+
+    differences = np.array([x.value - y.value for x, y in zip(of_better, of_worse)])
+    pooled = [
+        Counts(np.sum([s.events for s in scores], axis=0), np.sum([s.totals for s in scores], axis=0))
+        for scores in (of_better, of_worse)
+    ]
+    over_utterances = paired_bootstrap(pooled[0], pooled[1])
+    over_seeds = seeds_interval(differences.tolist())
+    p = over_utterances.p
+    if over_seeds is not None and differences.std(ddof=1) > 1e-12:  # equal but for rounding is no spread to test by
+        p = max(p, float(stats.ttest_1samp(differences, 0.0).pvalue))
+    intervals = [i for i in (over_seeds, over_utterances.interval) if i is not None]
+    return {
+        "better": better,
+        "worse": worse,
+        "difference": float(differences.mean()),
+        "ci95": [min(low for low, _ in intervals), max(high for _, high in intervals)],
+        "ci95_seeds": over_seeds and list(over_seeds),
+        "ci95_utterances": list(over_utterances.interval),
+        "p": p,
+    }
+
+
+def verdict(
+    comparisons: Sequence[dict[str, Any]], higher_is_better: bool
+) -> Literal["holds", "does not hold", "undecided"]:
+    """Holds when each difference goes the expected way and its interval excludes zero; does not hold when one goes the other way
+    and its interval excludes zero; else undecided."""
+    sign = 1 if higher_is_better else -1
+    ends = [sorted(sign * end for end in c["ci95"]) for c in comparisons]
+    if all(low > 0 for low, _ in ends):
+        return "holds"
+    return "does not hold" if any(high < 0 for _, high in ends) else "undecided"
+
+
+def verdict_on(pairs: Sequence[tuple[str, str]], part: dict[str, Any], stopped: Collection[str]) -> str:
+    """The verdict of the comparisons of `pairs`; undecided where one was not made, since an arm of it was stopped."""
+    if any(arm in stopped for pair in pairs for arm in pair):
+        return "undecided"
+    found = {(c["better"], c["worse"]): c for c in part["comparisons"]}
+    return verdict([found[pair] for pair in pairs], part["higher_is_better"])
+
+
+def word_errors(predictions: pa.Table) -> dict[str, Any]:
+    """Word error rate of the same transcripts, with its interval over utterances."""
+    from overture.tasks.metrics import bootstrap, wer
+
+    counts = wer(predictions.column("reference").to_pylist(), predictions.column("hypothesis").to_pylist())
+    return {"value": counts.value, "interval": bootstrap(counts.events, counts.totals)}
+
+
+def bounded(interval: Sequence[float] | None, metric: str) -> list[float] | None:
+    """An interval within what the metric can be; a t interval over few seeds knows no bounds."""
+    if interval is None:
+        return None
+    most = 1.0 if metric == "accuracy" else float("inf")
+    return [min(max(end, 0.0), most) for end in interval]
+
+
+def within(score: Score) -> list[float] | None:
+    from overture.tasks.metrics import bootstrap
+
+    interval = bootstrap(score.events, score.totals)
+    return list(interval) if interval else None
