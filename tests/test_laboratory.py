@@ -28,6 +28,7 @@ from overture.tasks.finetune_classes import finetune as finetune_classes_finetun
 from overture.train.engine import Engine
 from overture.train.loop import train
 from overture.train.track import read_metrics
+from overture.trials import Labelled
 from overture.verdicts import Score, compare_arms, verdict
 
 from .tasks.toys import Loudness, Strided, exploding, waves
@@ -60,8 +61,8 @@ def untold(record: dict[str, Any]) -> None: ...
 
 
 def ids(laboratory: Laboratory, trial: int, part: str) -> set[str]:
-    table = laboratory.labelled[trial]
-    return set(table.numpy("id")[laboratory.splits[trial].rows[part]])
+    table = laboratory.trials[trial].table
+    return set(table.numpy("id")[laboratory.trials[trial].split.rows[part]])
 
 
 def test_a_reference_from_outside_is_judged_on_the_arms_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,23 +89,26 @@ def test_a_reference_from_outside_is_judged_on_the_arms_rows(tmp_path: Path, mon
 
 def test_what_any_trial_is_tuned_or_scored_on_is_not_pretrained_on(tmp_path: Path) -> None:
     laboratory = Laboratory(study("asr", "speaker-id", where=ENGLISH), tmp_path, untold)
-    view = Table.open(laboratory.corpus)
+    view = Table.open(laboratory.pretraining.corpus)
     seen, whole = set(view.numpy("id")), set(Table.open("embedded", ENGLISH).numpy("id"))
     held = set[str]().union(*(ids(laboratory, t, part) for t in (0, 1) for part in ("dev", "test")))
     assert seen == whole - held and len(held) > 100
     assert not set(view.numpy("sha1")) & set(Table.open("embedded", ENGLISH).take(  # nor the same recording by another name
         np.flatnonzero([i in held for i in Table.open("embedded", ENGLISH).numpy("id")])).numpy("sha1"))  # fmt: skip
     alone = Laboratory(study("asr", where=ENGLISH), tmp_path, untold)
-    assert seen < set(Table.open(alone.corpus).numpy("id"))  # a second trial holds more out
+    assert seen < set(Table.open(alone.pretraining.corpus).numpy("id"))  # a second trial holds more out
     for arm in laboratory.study.arms:
-        run = laboratory.run_of(arm, 1)
-        assert (run.data.corpus, run.data.where, run.seed) == (laboratory.corpus, None, 1)
-    assert Laboratory(study("asr", "speaker-id", where=ENGLISH), tmp_path, untold).corpus == laboratory.corpus
+        run = laboratory.pretraining.own(arm, 1)
+        assert (run.data.corpus, run.data.where, run.seed) == (laboratory.pretraining.corpus, None, 1)
+    assert (
+        Laboratory(study("asr", "speaker-id", where=ENGLISH), tmp_path, untold).pretraining.corpus
+        == laboratory.pretraining.corpus
+    )
 
 
 def test_asr_parts_share_no_voice_and_no_sentence(tmp_path: Path) -> None:
     laboratory = Laboratory(study("asr", where=ENGLISH), tmp_path, untold)
-    table, rows = laboratory.labelled[0], laboratory.splits[0].rows
+    table, rows = laboratory.trials[0].table, laboratory.trials[0].split.rows
     for column, key in (("speaker", str), ("text", normal)):
         values = {part: {key(v) for v in table.numpy(column)[rows[part]]} for part in rows}
         assert all(values.values())
@@ -113,10 +117,10 @@ def test_asr_parts_share_no_voice_and_no_sentence(tmp_path: Path) -> None:
 
 def test_speaker_parts_share_all_voices(tmp_path: Path) -> None:
     laboratory = Laboratory(study("speaker-id", where=ENGLISH, min_count=50), tmp_path, untold)
-    table, rows = laboratory.labelled[0], laboratory.splits[0].rows
+    table, rows = laboratory.trials[0].table, laboratory.trials[0].split.rows
     voices = {part: set(table.numpy("speaker")[rows[part]]) for part in rows}
     assert len(voices["train"]) >= 2 and voices["train"] == voices["dev"] == voices["test"]
-    assert sum(map(len, rows.values())) + laboratory.splits[0].left_out == len(table)
+    assert sum(map(len, rows.values())) + laboratory.trials[0].split.left_out == len(table)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +232,9 @@ def judgings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     done: list[tuple[str, int, int]] = []
     probe = Laboratory._probe
 
-    def counted(self: Laboratory, folder: Path, arm: Arm, run: Run, seed: int, number: int) -> None:
-        probe(self, folder, arm, run, seed, number)
-        done.append((arm.name, seed, number))
+    def counted(self: Laboratory, folder: Path, arm: Arm, run: Run, seed: int, trial: Labelled, *packed: Any) -> None:
+        probe(self, folder, arm, run, seed, trial, *packed)
+        done.append((arm.name, seed, self.trials.index(trial)))
 
     monkeypatch.setattr(Laboratory, "_probe", counted)
     return done
@@ -392,7 +396,7 @@ def test_an_arm_that_falls_ill_is_reported_and_sinks_no_study(
     # Judged: nothing of an arm that is known to be ill. Trained: every seed, since one alone may fall ill.
     assert {(arm, seed) for arm, seed, _ in judgings if arm in ("unlucky", "exploding")} == {("unlucky", 0)}
     assert len(pretrained()) == 6 and len(told) == 3
-    ill = Laboratory(claim.study, tmp_path, untold).folder_of(claim.study.arms[2], 1)
+    ill = tmp_path / Laboratory(claim.study, tmp_path, untold).pretraining.own(claim.study.arms[2], 1).folder_name
     assert told[-2] == (
         f"unlucky takes part in no comparison: stopped at update 3 with seed 1: not finite. "
         f"To train it again, delete {ill}"
@@ -485,7 +489,6 @@ def test_a_front_end_is_not_fine_tuned(tmp_path: Path, monkeypatch: pytest.Monke
         return replace(value, detail={"groups": []})
 
     monkeypatch.setattr(Laboratory, "judge", judge)
-    monkeypatch.setattr(Laboratory, "pretrain", lambda *_: {"seconds": 1.0, "updates": 2, "parameters": 3})
     result = compare(study("asr-finetune", "asr", where=ENGLISH), tmp_path, untold, budget="1m")
     assert {(arm, task) for arm, _, task in asked} == {
         ("untrained", "asr-finetune"), ("tera", "asr-finetune"), ("log-mel", "asr"), ("untrained", "asr"), ("tera", "asr"),
@@ -503,7 +506,6 @@ def test_the_best_arm_of_an_error_rate_is_the_lowest(tmp_path: Path, monkeypatch
         return replace(score([errors[arm.name]] * 60, [5] * 60), detail={"groups": []})
 
     monkeypatch.setattr(Laboratory, "judge", judge)
-    monkeypatch.setattr(Laboratory, "pretrain", lambda *_: {"seconds": 1.0, "updates": 2, "parameters": 3})
     result = compare(study("asr", where=ENGLISH), tmp_path, untold, budget="1m")
     assert result["best"] == "tera" and result["best_is_real"] is True and result["budget"] == "1m"
     assert [(c["better"], c["worse"]) for c in result["comparisons"]] == [("tera", "log-mel"), ("tera", "untrained")]
@@ -526,14 +528,16 @@ def test_labels_may_come_from_another_corpus(tmp_path: Path) -> None:
     columns = whole.columns.set_column(at, "id", pa.array([f"other-{i}" for i in whole.numpy("id")]))
     Table(columns, name="elsewhere", root=whole.root).save("elsewhere")
     laboratory = Laboratory(study("speaker-id", corpus="elsewhere", min_count=5), tmp_path, untold)
-    assert laboratory.labelled[0].name == "elsewhere"
+    assert laboratory.trials[0].table.name == "elsewhere"
     held = {i.removeprefix("other-") for part in ("dev", "test") for i in ids(laboratory, 0, part)}
-    assert held and set(Table.open(laboratory.corpus).numpy("id")) == set(whole.numpy("id")) - held
+    assert held and set(Table.open(laboratory.pretraining.corpus).numpy("id")) == set(whole.numpy("id")) - held
     apart = replace(laboratory.study, where="speaker = 'faye'")
-    assert len(Table.open(Laboratory(apart, tmp_path, untold).corpus)) == len(Table.open("embedded", apart.where))
+    assert len(Table.open(Laboratory(apart, tmp_path, untold).pretraining.corpus)) == len(
+        Table.open("embedded", apart.where)
+    )
     data = laboratory._data()
     assert data["corpus"] == "embedded" and data["splits"][0]["corpus"] == "elsewhere"
-    assert data["splits"][0]["fingerprint"] == laboratory.labelled[0].fingerprint
+    assert data["splits"][0]["fingerprint"] == laboratory.trials[0].table.fingerprint
     with pytest.raises(OvertureError, match="no corpus 'elsewere'"):
         Laboratory(study("speaker-id", corpus="elsewere"), tmp_path, untold)
     with pytest.raises(
@@ -544,16 +548,16 @@ def test_labels_may_come_from_another_corpus(tmp_path: Path) -> None:
 
 def test_few_labels_hold_each_class(tmp_path: Path) -> None:
     laboratory = Laboratory(study("speaker-id", where=ENGLISH, min_count=20, label_minutes=0.5), tmp_path, untold)
-    table, rows = laboratory.labelled[0], laboratory._used(0)
+    table, rows = laboratory.trials[0].table, laboratory.trials[0].used()
     voices = table.numpy("speaker")
     assert set(voices[rows["train"]]) == set(voices[rows["test"]]) and len(set(voices)) > 10
     minutes = table.numpy("duration")[rows["train"]].sum() / 60
-    assert 0.5 <= minutes < 0.6 and set(rows["train"]) < set(laboratory.splits[0].rows["train"])
+    assert 0.5 <= minutes < 0.6 and set(rows["train"]) < set(laboratory.trials[0].split.rows["train"])
     fewer = Laboratory(study("speaker-id", where=ENGLISH, min_count=20, label_minutes=0.1), tmp_path, untold)
     with pytest.raises(
         OvertureError, match=r"0.1 minutes of labels hold \d+ rows, fewer than the \d+ values of 'speaker'"
     ):
-        fewer._used(0)
+        fewer.trials[0].used()
 
 
 def test_the_control_of_samples_is_log_mel(tmp_path: Path) -> None:
@@ -621,4 +625,88 @@ def test_an_arm_whose_start_has_heard_test_recordings_is_refused(tmp_path: Path)
         Laboratory(started("speaker = 'joe' and duration > 0.6"), tmp_path, untold)
     said: list[str] = []
     laboratory = Laboratory(started("speaker = 'bud'"), tmp_path, lambda record: said.append(record["text"]))
-    assert laboratory.corpus.startswith("embedded~") and not [s for s in said if "cannot be told" in s]
+    assert laboratory.pretraining.corpus.startswith("embedded~") and not [s for s in said if "cannot be told" in s]
+
+
+def staged() -> Study:
+    """Spanish first, for two arms that are judged in English: one goes on there, one does not."""
+    first = replace(small(), data=replace(small().data, where="language = 'es-MX'"))
+    arms = (
+        Arm(name="untrained", run=small(), kind="untrained"),
+        Arm(name="base", run=small(3), kind="start", stages=(first,)),
+        Arm(name="continued", run=small(3), stages=(first,)),
+    )
+    return replace(study("speaker-id"), arms=arms)
+
+
+def test_arms_of_several_stages_share_what_is_the_same(tmp_path: Path, trainings: list[tuple[str, int]]) -> None:
+    result = compare(staged(), tmp_path, untold, budget="none")
+    assert [seed for _, seed in trainings] == [0, 0, 1, 1]  # a seed: the stage once, and what goes on from it
+    for seed in (0, 1):
+        (base,) = {result["runs"]["base"][seed], *result["stages"]["continued"][seed]}
+        about = json.loads((tmp_path / result["runs"]["continued"][seed] / "run.json").read_text())
+        assert about["config"]["start"] == base and about["start"]["missing"] == {} and about["start"]["matched"] > 0
+    assert "base" not in result["stages"] and result["kinds"]["base"] == "start"
+    first, last = result["heard"]["continued"]
+    assert (
+        first == result["heard"]["base"][0] and last["rows"] == result["data"]["pretraining"]["rows"] != first["rows"]
+    )
+    updates = {arm: result["cost_by_arm"][arm]["updates"] for arm in ("base", "continued")}
+    assert updates == {"base": 2, "continued": 5} and result["cost"]["updates"] == 2 * 5  # what is shared is paid once
+
+
+def test_a_start_is_judged_by_the_weights_of_its_stage(tmp_path: Path) -> None:
+    laboratory = Laboratory(staged(), tmp_path, untold)
+    laboratory.conduct(lambda *_: [])
+    base, on = laboratory.study.arms[1:]
+    assert laboratory.pretraining.weights(base, 0) == tmp_path / str(laboratory.pretraining.own(on, 0).start)
+    scores = [laboratory.judge(arm, 0, 0).detail["layer_weights"] for arm in laboratory.study.arms]
+    assert scores[0] != scores[1] != scores[2]
+
+
+def test_no_stage_hears_what_is_held(tmp_path: Path) -> None:
+    arms = staged().arms
+    inside = replace(arms[2].stages[0], data=replace(small().data, where=SPEAKERS))
+    laboratory = Laboratory(replace(staged(), arms=(replace(arms[2], stages=(inside,)),)), tmp_path, untold)
+    stage = next(laboratory.pretraining.chain(laboratory.study.arms[0], 0))
+    heard, held = (set(t.numpy("sha1")) for t in (Table.open(stage.data.corpus), laboratory.trials[0].held))
+    assert held and heard and not heard & held
+
+
+def test_a_stage_that_falls_ill_takes_its_arms_with_it(tmp_path: Path) -> None:
+    ill = replace(
+        staged().arms[1].stages[0], players=(replace(small().players[0], optim=exploding().players[0].optim),)
+    )
+    arms = tuple(replace(a, stages=(ill,)) if a.stages else a for a in staged().arms)
+    own = Arm(name="own", run=small())
+    result = compare(replace(staged(), arms=(*arms, own)), tmp_path, untold, budget="none")
+    assert set(result["stopped"]) == {"base", "continued"} and set(result["arms"]) == {"untrained", "own"}
+
+
+def test_an_arm_that_cannot_be_is_refused() -> None:
+    run = small()
+    for wrong in ({"kind": "untrained", "stages": (run,)}, {"kind": "start"}):
+        with pytest.raises(ValueError, match="stages"):
+            Arm(name="a", run=run, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no start of its own"):
+        Arm(name="a", run=replace(run, start="there"), stages=(run,))
+
+
+def test_rows_of_another_language_are_learnt_from_and_never_scored(tmp_path: Path) -> None:
+    where = {"train": "speaker = 'joe'", "dev": "speaker = 'bud'", "test": "speaker = 'bob'"}
+    trial = Trial(task="asr-finetune", where=ENGLISH, parts=tuple(where.items()), label_minutes=1.0)
+    own = Labelled(trial, Table.open("embedded"), tmp_path, untold)
+    alone, rows = own.packed()
+    more, with_more = own.packed("language = 'es-MX' and duration < 2")
+    assert [*with_more] == [*rows] and all((rows[p] == with_more[p]).all() for p in ("dev", "test"))
+    assert (more.numpy("id")[: len(alone)] == alone.numpy("id")).all()
+    added = np.setdiff1d(with_more["train"], rows["train"])
+    assert len(added) > 50 and set(more.numpy("language")[added]) == {"es-MX"}
+    assert own.mark(more, with_more) != own.mark(alone, rows)
+    assert {s.split("/")[0] for s in more.numpy("speaker")[rows["train"]]} == {"joe"}
+    taken, _ = own.packed(f"({ENGLISH}) and speaker in ('bob', 'tam')")  # bob is whom it is scored on
+    assert set(taken.numpy("speaker")[len(alone) :]) == {"tam"}
+    held = {normal(t) for t in own.held.numpy("text")}
+    assert not held & {normal(t) for t in taken.numpy("text")[len(alone) :]}
+    with pytest.raises(OvertureError, match="no further row of corpus 'embedded' is left by"):
+        own.packed("speaker = 'bob'")

@@ -4,6 +4,8 @@ Fairness is built in: the rows that any trial is scored or tuned on are taken ou
 probes and learning-rate sweeps; arms are compared seed by seed and utterance by utterance, and the interval of a difference
 spans both that over seeds and that over utterances. An arm whose pre-training a health rule has stopped, with whichever seed,
 is reported as stopped and takes part in no mean and no comparison.
+
+`trials` makes the labelled rows ready, `pretraining` trains the arms, `verdicts` says what the scores mean.
 """
 
 import json
@@ -11,7 +13,7 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,27 +21,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from overture import outcome
-from overture.config import fingerprint
 from overture.data.features import LogMel
 from overture.data.source import Cached
-from overture.data.split import PARTS, Split, same_recordings, split, take_minutes
-from overture.data.table import FINGERPRINTED, Table
+from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.pretraining import Pretraining, Trained, about
 from overture.run import Frontend, Run
 from overture.steps import Step
-from overture.study import Arm, Claim, Study, Trial
+from overture.study import Arm, Claim, Study
 from overture.tasks import Task
-from overture.verdicts import Score, bounded, compare_arms, verdict, verdict_on, within, word_errors
+from overture.trials import Labelled, Rows
+from overture.verdicts import Pairs, Score, measured, verdict, verdict_on, word_errors
 
 if TYPE_CHECKING:
     from overture.tasks.align import Alignment
     from overture.tasks.probe import ProbeResult
 
 Tell = Callable[[dict[str, Any]], None]
-Pairs = Callable[
-    [int, dict[str, dict[str, Any]]], list[tuple[str, str]]
-]  # (trial, its arms) -> (better, worse) of them
 
 
 class Laboratory:
@@ -47,141 +45,11 @@ class Laboratory:
 
     def __init__(self, study: Study, home: Path, tell: Tell) -> None:
         self.study, self.home, self.tell = study, home, tell
-        self.table = Table.open(study.corpus, study.where)
         for arm in study.arms:
             _check_finetune_model(arm)
-        self.alignments: dict[str, dict[str, Alignment]] = {}  # by fingerprint of the table that was aligned
-        self.labelled = [self._labelled(trial) for trial in study.trials]
-        self.splits = [self._split(trial, table) for trial, table in zip(study.trials, self.labelled)]
-        self.corpus = self._pretraining_corpus()
-
-    def _labelled(self, trial: Trial) -> Table:
-        task = trial.definition
-        whole = self.table if trial.corpus is None else Table.open(trial.corpus)
-        absent = [c for c in task.columns if c not in whole.columns.column_names]
-        if absent:
-            raise OvertureError(
-                f"task {trial.task!r} needs the column(s) {', '.join(absent)}, which corpus {whole.name!r} lacks"
-            )
-        has = " AND ".join(f"{c} IS NOT NULL AND trim(CAST({c} AS VARCHAR)) <> ''" for c in task.columns)
-        table = whole.where(f"({has}) AND duration >= 0.2" + (f" AND ({trial.where})" if trial.where else ""))
-        if task.closed_set:
-            values = table.numpy(task.target)
-            names, counts = np.unique(values.astype(str), return_counts=True)
-            kept = set(names[counts >= trial.min_count])
-            if len(kept) < 2:
-                raise OvertureError(
-                    f"task {trial.task!r} needs at least two values of {task.target!r} with {trial.min_count} rows or more; "
-                    f"corpus {whole.name!r} has {len(kept)}"
-                )
-            table = table.take(np.flatnonzero([str(v) in kept for v in values]))
-        if task.features == "aligned":
-            aligned = self._alignments(table)
-            table = table.take(np.flatnonzero([i in aligned for i in table.numpy("id")]))
-            self.alignments[table.fingerprint] = aligned
-        if len(table) == 0:
-            raise OvertureError(
-                f"no row of corpus {whole.name!r} can be used for task {trial.task!r}: it needs {', '.join(task.columns)}"
-            )
-        return table
-
-    def _alignments(self, table: Table) -> "dict[str, Alignment]":
-        from overture.tasks import align
-
-        found = self.alignments.get(table.fingerprint)
-        if found is None:
-            self.tell({"kind": "stage", "text": f"aligning phones of {table.hours:.1f} h"})
-            found = self.alignments[table.fingerprint] = align.read(align.aligned(table, self.home / "judged"))
-        return found
-
-    def _split(self, trial: Trial, table: Table) -> Split:
-        """Train, dev and test rows as the task asks; what it asks for only where possible may be given up, and is then said."""
-        task = trial.definition
-        shared = task.shared[0] if task.shared else None
-        wished = [
-            c for c in task.disjoint_if_possible if c in table.columns.column_names and len(set(table.numpy(c))) > 1
-        ]
-        try:
-            return split(table, PARTS, by=[*task.disjoint, *wished], stratify=shared, cross="drop")
-        except OvertureError as error:
-            if not wished:
-                raise
-            self.tell(
-                {"kind": "note", "text": f"{task.name}: parts share values of {', '.join(wished)}, because {error}"}
-            )
-            return split(table, PARTS, by=task.disjoint, stratify=shared, cross="drop")
-
-    def _pretraining_corpus(self) -> str:
-        """The study's corpus without the recordings that a trial is tuned or scored on, as a corpus of its own.
-
-        Raises OvertureError for an arm whose start has heard such a recording.
-        """
-        held = [
-            table.take(np.concatenate([parts.rows[part] for part in ("dev", "test")]))
-            for parts, table in zip(self.splits, self.labelled)
-        ]
-        for arm in self.study.arms:
-            self._check_start(arm, held)
-        out = same_recordings(self.table, held)
-        ids = self.table.numpy("id")
-        mark = fingerprint([self.table.fingerprint, sorted(ids[out].tolist())])[:6]
-        return self.table.take(np.flatnonzero(~out)).save(f"{self.table.name}~{mark}")
-
-    def _check_start(self, arm: Arm, held: Sequence[Table]) -> None:
-        if arm.run.start is None:
-            return
-        from overture.models.start import heard
-
-        tables, unknown = heard(self.home / arm.run.start)
-        for what in unknown:
-            self.tell(
-                {"kind": "note", "text": f"{arm.name}: whether its start has heard test rows cannot be told: {what}"}
-            )
-        for table in tables:
-            if shared := int(same_recordings(table, held).sum()):
-                raise OvertureError(
-                    f"arm {arm.name!r} starts from {arm.run.start}, which was trained on {shared} recordings that this study is tuned or scored "
-                    f"on (corpus {table.name!r}): leave them out of that run with --where, or choose another start"
-                )
-
-    def _used(self, number: int) -> dict[str, np.ndarray]:
-        """The rows of each part of trial `number`, of training as many as its labels may last."""
-        trial, table, rows = self.study.trials[number], self.labelled[number], self.splits[number].rows
-        if trial.label_minutes is None:
-            return rows
-        target = trial.definition.target if trial.definition.closed_set else None
-        return {**rows, "train": take_minutes(table, rows["train"], trial.label_minutes, target)}
-
-    def run_of(self, arm: Arm, seed: int) -> Run:
-        """The arm's run on the study's own training rows."""
-        return replace(arm.run, seed=seed, data=replace(arm.run.data, corpus=self.corpus, where=None))
-
-    def folder_of(self, arm: Arm, seed: int) -> Path:
-        run = self.run_of(arm, seed)
-        return self.home / run.folder_name
-
-    def pretrain(self, arm: Arm, seed: int) -> dict[str, Any]:
-        """Train one arm with one seed, unless that has been done; what it cost, and under `stopped` when a health rule ended it."""
-        from overture.train.engine import Engine
-        from overture.train.health import IllRun
-        from overture.train.loop import train
-
-        run, folder = self.run_of(arm, seed), self.folder_of(arm, seed)
-        cost = outcome.kept(folder) or outcome.stopped(folder)
-        if cost is None:
-            self.tell({"kind": "stage", "text": f"pre-training {arm.name}, seed {seed}"})
-            try:
-                with Engine.start() as engine:
-                    found = train(run, folder, engine=engine, on_record=self.tell)
-            except IllRun:
-                outcome.keep_stopped(folder)
-            else:
-                if not found.finished:
-                    raise KeyboardInterrupt
-                outcome.keep(found)
-            cost = outcome.kept(folder) or outcome.stopped(folder) or {}
-        cost["parameters"] = json.loads((folder / "run.json").read_text(encoding="utf8"))["parameters"]
-        return cost
+        table = Table.open(study.corpus, study.where)
+        self.trials = [Labelled(trial, table, home / "judged", tell) for trial in study.trials]
+        self.pretraining = Pretraining(study, [trial.held for trial in self.trials], home, tell)
 
     def _frontend(self, arm: Arm, task: Task) -> Frontend:
         """What turns recordings into an arm's input. A control on pooled features is not normalised by utterance: the mean
@@ -193,43 +61,35 @@ class Laboratory:
 
     def judge(self, arm: Arm, seed: int, number: int) -> Score:
         """Probe one arm with one seed on trial `number`, unless that has been done."""
-        trial, table = self.study.trials[number], self.labelled[number]
-        task, run = trial.definition, self.run_of(arm, seed)
+        trial, run = self.trials[number], self.pretraining.own(arm, seed)
+        task = trial.task
         if task.features == "finetune":
             tuned = arm.finetune_model
             encoder: Any = [arm.kind, run.fingerprint, tuned and type(tuned).__name__, tuned]
-        elif arm.kind == "trained":
+        elif arm.kind in ("trained", "start"):
             encoder = [arm.kind, run.fingerprint]
         else:
             encoder = [arm.kind, run.loop.precision, run.model if arm.kind == "untrained" else None]
+        table, rows = trial.packed(arm.also if task.features == "finetune" else None)
         made_of = {
-            "task": trial.task,
-            "labels": trial.label_minutes,
-            "rows": table.fingerprint,
-            "split": {part: table.numpy("id")[rows].tolist() for part, rows in self._used(number).items()},
+            "task": task.name,
+            "labels": trial.trial.label_minutes,
+            **trial.mark(table, rows),
             "frontend": self._frontend(arm, task),
             "encoder": encoder,
             "seed": seed,
-            "format": 3,
+            "format": 4,
         }
-        if task.target not in FINGERPRINTED:  # what the table's fingerprint does not cover
-            made_of["targets"] = fingerprint([str(v) for v in table.numpy(task.target)])
-        step = Step("judge", made_of, lambda folder: self._probe(folder, arm, run, seed, number))
+        step = Step("judge", made_of, lambda folder: self._probe(folder, arm, run, seed, trial, table, rows))
         self.tell({"kind": "stage", "text": f"{self.study.names[number]}: {arm.name}, seed {seed}"})
         folder = step.perform(self.home / "judged")
         detail: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf8"))
         predictions = pq.read_table(folder / "predictions.parquet")
-        events = (
-            predictions.column("correct" if trial.definition.metric == "accuracy" else "errors")
-            .to_numpy()
-            .astype(np.int64)
-        )
+        events = predictions.column("correct" if task.metric == "accuracy" else "errors").to_numpy().astype(np.int64)
         return Score(detail["value"], events, predictions.column("total").to_numpy(), detail)
 
-    def _probe(self, folder: Path, arm: Arm, run: Run, seed: int, number: int) -> None:
-        trial, (used, rows) = self.study.trials[number], self._packed(number)
-        aligned = self.alignments.get(self.labelled[number].fingerprint, {})
-        result = self._result(folder / "features", arm, run, seed, trial.definition, used, rows, aligned)
+    def _probe(self, folder: Path, arm: Arm, run: Run, seed: int, trial: Labelled, table: Table, rows: Rows) -> None:
+        result = self._result(folder / "features", arm, run, seed, trial.task, table, rows, trial.alignments)
         result.write_predictions(folder / "predictions.parquet")
         record: dict[str, Any] = {
             "metric": result.metric,
@@ -244,7 +104,7 @@ class Laboratory:
             "dev": result.dev,
             "layer_weights": result.layer_weights,
             "seconds": result.seconds,
-            "labelled_minutes": float(used.numpy("duration")[rows["train"]].sum()) / 60,
+            "labelled_minutes": float(table.numpy("duration")[rows["train"]].sum()) / 60,
             "left_out": len(result.infeasible),
         }
         if result.metric == "cer":
@@ -266,6 +126,7 @@ class Laboratory:
         """The probe that `task` asks for, on `rows` (train, dev, test) of `table`."""
         import torch
 
+        from overture.models.start import load
         from overture.tasks import align, features, finetune_classes, finetune_ctc, finetune_frames
         from overture.tasks.classify import classify
         from overture.tasks.classify_frames import classify_frames
@@ -274,7 +135,7 @@ class Laboratory:
         from overture.train.engine import Engine
         from overture.train.state import checkpoints, load_weights
 
-        trained = self.folder_of(arm, seed) if arm.kind == "trained" else None
+        weights = self.pretraining.weights(arm, seed)
         if task.features == "finetune":
             by_metric: dict[str, Callable[..., ProbeResult]] = {
                 "accuracy": finetune_classes.finetune,
@@ -282,7 +143,7 @@ class Laboratory:
                 "wer": finetune_frames.finetune,
             }
             tuned = replace(run, model=arm.finetune_model or run.model)
-            start = trained.name if trained else None
+            start = None if weights is None else os.path.relpath(weights, self.home)
             return by_metric[task.metric](
                 tuned, start, table, target=task.target, **rows, home=self.home, tell=self.tell, seed=seed
             )
@@ -293,8 +154,10 @@ class Laboratory:
         else:
             torch.manual_seed(seed)
             encoder = run.model.build(run.frontend)
-            if trained is not None:
-                load_weights(checkpoints(trained)[-1], encoder)
+            if arm.kind == "start":
+                load(run, encoder, self.home)
+            elif weights is not None:
+                load_weights(checkpoints(weights)[-1], encoder)
             encoder = encoder.to(device)
         source = Cached.open(table, frontend)  # once for all arms and seeds
         given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
@@ -311,14 +174,6 @@ class Laboratory:
             return classify_frames(states, table, labels=labels, **rows, seed=seed, device=device)
         return transcribe(states, table, target=task.target, **rows, seed=seed, device=device)
 
-    def _packed(self, number: int) -> tuple[Table, dict[str, np.ndarray]]:
-        """The rows that trial `number` uses, and which of them are train, dev and test."""
-        parts = self._used(number)
-        chosen = [parts[part] for part in ("train", "dev", "test")]
-        ends = np.cumsum([len(rows) for rows in chosen])
-        used = self.labelled[number].take(np.concatenate(chosen))
-        return used, dict(zip(("train", "dev", "test"), np.split(np.arange(ends[-1]), ends[:-1])))
-
     def _outside(self) -> dict[str, dict[str, Any]]:
         """{trial: {reference: its score}}: networks that no arm is, on the arms' own rows. They decide nothing."""
         return {
@@ -330,16 +185,12 @@ class Laboratory:
     def _reference(self, name: str, number: int) -> dict[str, Any]:
         from overture.tasks import outside
 
-        (table, rows), target = self._packed(number), self.study.trials[number].definition.target
-        made_of = {
-            "reference": name,
-            "rows": table.fingerprint,
-            "split": {part: table.numpy("id")[chosen].tolist() for part, chosen in rows.items()},
-            "targets": fingerprint([str(v) for v in table.numpy(target)]),
-        }
+        trial = self.trials[number]
+        table, rows = trial.packed()
+        made_of = {"reference": name, "task": trial.task.name, **trial.mark(table, rows)}
 
         def probe(folder: Path) -> None:
-            found = outside.reference(name, table, target, rows, seed=0)
+            found = outside.reference(name, table, trial.task.target, rows, seed=0)
             found.write_predictions(folder / "predictions.parquet")
             record = {"value": found.value, "ci95": found.interval, "rate": found.rate}
             (folder / "result.json").write_text(json.dumps(record, indent=1), encoding="utf8")
@@ -351,60 +202,79 @@ class Laboratory:
 
     def conduct(self, pairs: Pairs) -> dict[str, Any]:
         """Everything, and the tables of it: arms, comparisons, cost, data. `pairs` says which arms of a task to compare."""
-        trials, outside = range(len(self.study.trials)), self._outside()
-        scores: list[dict[str, list[Score]]] = [{} for _ in trials]
-        costs: dict[str, list[dict[str, Any]]] = {}
+        outside = self._outside()
+        scores: list[dict[str, list[Score]]] = [{} for _ in self.trials]
+        trained: dict[str, list[Trained]] = {}
         stopped: dict[str, list[dict[str, Any]]] = {}
         for seed in self.study.seeds:  # seed by seed: a study that is stopped has whole comparisons
             for arm in self.study.arms:
-                if arm.kind == "trained":
-                    cost = self.pretrain(arm, seed)
-                    costs.setdefault(arm.name, []).append(cost)
-                    if "stopped" in cost:
-                        stopped.setdefault(arm.name, []).append({"seed": seed, **cost["stopped"]})
-                        self._tell_stopped(stopped, arm, seed)
+                if arm.kind == "trained" or arm.stages:
+                    found = self.pretraining.train(arm, seed)
+                    trained.setdefault(arm.name, []).append(found)
+                    if found.stopped:
+                        stopped.setdefault(arm.name, []).append({"seed": seed, **found.stopped})
+                        self._tell_stopped(stopped, arm, self.home / found.runs[-1].folder_name)
                 if arm.name in stopped:
                     continue
-                for i in trials:
-                    if arm.kind == "input" and self.study.trials[i].definition.features == "finetune":
+                for i, trial in enumerate(self.trials):
+                    if arm.kind == "input" and trial.task.features == "finetune":
                         continue  # a front end has no weights to tune
                     scores[i].setdefault(arm.name, []).append(self.judge(arm, seed, i))
-        healthy = [{name: found for name, found in of.items() if name not in stopped} for of in scores]
-        measured = [self._measure(i, healthy[i], pairs, stopped) for i in trials]
+        tables = []
+        for i, name in enumerate(self.study.names):
+            healthy = {arm: found for arm, found in scores[i].items() if arm not in stopped}
+            tables.append(measured(i, name, self.study.trials[i], healthy, pairs, stopped))
         return {
-            **measured[0],
-            "also": dict(zip(self.study.names[1:], measured[1:], strict=True)),
+            **tables[0],
+            "also": dict(zip(self.study.names[1:], tables[1:], strict=True)),
             "outside": outside,
             "stopped": stopped,
             "kinds": {a.name: a.kind for a in self.study.arms},
             "data": self._data(),
-            "runs": {
-                a.name: [self.folder_of(a, s).name for s in self.study.seeds]
-                for a in self.study.arms
-                if a.kind == "trained"
-            },
-            "pretraining_watch": {
-                a.name: [_last_watched(self.folder_of(a, s)) for s in self.study.seeds]
-                for a in self.study.arms
-                if a.kind == "trained"
-            },
-            "cost_by_arm": {
-                a: {k: float(np.mean([c[k] for c in c_])) for k in c_[0]} for a, c_ in costs.items() if a not in stopped
-            },
-            "cost": {
-                "seconds": sum(c["seconds"] for c_ in costs.values() for c in c_),
-                "updates": int(sum(c["updates"] for c_ in costs.values() for c in c_)),
-                "device": _device(),
-            },
+            **self._trainings(trained, stopped),
             "commit": _commit(),
         }
 
-    def _tell_stopped(self, stopped: dict[str, list[dict[str, Any]]], arm: Arm, seed: int) -> None:
+    def _trainings(self, trained: dict[str, list[Trained]], stopped: dict[str, Any]) -> dict[str, Any]:
+        """The runs of each arm, what they have heard and what they cost. A run that several arms share is paid for once."""
+        folders = {
+            arm: [[self.home / run.folder_name for run in one.runs] for one in found] for arm, found in trained.items()
+        }
+        once = {
+            run.fingerprint: cost
+            for found in trained.values()
+            for one in found
+            for run, cost in zip(one.runs, one.costs)
+        }
+        return {
+            "runs": {arm: [chain[-1].name for chain in chains] for arm, chains in folders.items()},
+            "stages": {
+                arm: [[f.name for f in chain[:-1]] for chain in chains]
+                for arm, chains in folders.items()
+                if len(chains[0]) > 1
+            },
+            "heard": {arm: [_heard(folder) for folder in chains[0]] for arm, chains in folders.items()},
+            "pretraining_watch": {
+                arm: [_last_watched(chain[-1]) for chain in chains] for arm, chains in folders.items()
+            },
+            "cost_by_arm": {
+                arm: {k: float(np.mean([one.cost[k] for one in found])) for k in found[0].cost}
+                for arm, found in trained.items()
+                if arm not in stopped
+            },
+            "cost": {
+                "seconds": sum(c["seconds"] for c in once.values()),
+                "updates": int(sum(c["updates"] for c in once.values())),
+                "device": _device(),
+            },
+        }
+
+    def _tell_stopped(self, stopped: dict[str, list[dict[str, Any]]], arm: Arm, folder: Path) -> None:
         """Say that a run was stopped. Raises OvertureError when no pre-trained arm without such a run is left."""
         last = stopped[arm.name][-1]
-        text = f"{arm.name} takes part in no comparison: stopped at update {last['update']} with seed {seed}: {last['cause']}."
-        self.tell({"kind": "note", "text": f"{text} To train it again, delete {self.folder_of(arm, seed)}"})
-        trained = [a.name for a in self.study.arms if a.kind == "trained"]
+        text = f"{arm.name} takes part in no comparison: stopped at update {last['update']} with seed {last['seed']}: {last['cause']}."
+        self.tell({"kind": "note", "text": f"{text} To train it again, delete {folder}"})
+        trained = [a.name for a in self.study.arms if a.kind in ("trained", "start")]
         if all(name in stopped for name in trained):
             first = [(name, stopped[name][0]) for name in trained]
             said = "; ".join(
@@ -416,65 +286,34 @@ class Laboratory:
                 f"so there is nothing to compare: {said}"
             )
 
-    def _measure(
-        self, number: int, scores: dict[str, list[Score]], pairs: Pairs, stopped: Collection[str]
-    ) -> dict[str, Any]:
-        from overture.tasks.metrics import seeds_interval
-
-        task = self.study.trials[number].definition
-        names = list(scores)
-        arms = {}
-        for name in names:
-            values = [s.value for s in scores[name]]
-            arms[name] = {
-                "seeds": values,
-                "mean": float(np.mean(values)),
-                "ci95": bounded(seeds_interval(values) or within(scores[name][0]), task.metric),
-            }
-        return {
-            "task": self.study.names[number],
-            "of_task": task.name,
-            "label_minutes": self.study.trials[number].label_minutes,
-            "metric": task.metric_name,
-            "higher_is_better": task.higher_is_better,
-            "arms": arms,
-            "comparisons": [
-                compare_arms(b, scores[b], w, scores[w])
-                for b, w in pairs(number, arms)
-                if b not in stopped and w not in stopped
-            ],
-            "probes": {a: [s.detail for s in scores[a]] for a in names},
-            "groups": {a: scores[a][0].detail["groups"] for a in names},
-        }
-
     def _data(self) -> dict[str, Any]:
-        view = Table.open(self.corpus)
-        others = {t.name: t for t in self.labelled if t.name != self.table.name}
+        study, view = self.pretraining.table, Table.open(self.pretraining.corpus)
+        others = {t.table.name: t.table for t in self.trials if t.table.name != study.name}
         licences = {
             str(v)
-            for table in (self.table, *others.values())
+            for table in (study, *others.values())
             if "licence" in table.columns.column_names
             for v in table.numpy("licence")
         }
         splits = []
-        for name, trial, labelled, parts in zip(self.study.names, self.study.trials, self.labelled, self.splits):
-            own = labelled.name not in others
+        for name, trial in zip(self.study.names, self.trials):
+            table, parts = trial.table, trial.split
             splits.append(
                 {
                     "task": name,
-                    **({} if own else {"corpus": labelled.name, "fingerprint": labelled.fingerprint}),
+                    **({"corpus": table.name, "fingerprint": table.fingerprint} if table.name in others else {}),
                     "rule": parts.rule,
                     "parts": parts.counts,
                     "left_out": parts.left_out,
-                    "label_minutes": trial.label_minutes,
+                    "label_minutes": trial.trial.label_minutes,
                 }
             )
         return {
-            "corpus": self.table.name,
+            "corpus": study.name,
             "where": self.study.where,
-            "rows": len(self.table),
-            "hours": self.table.hours,
-            "fingerprint": self.table.fingerprint,
+            "rows": len(study),
+            "hours": study.hours,
+            "fingerprint": study.fingerprint,
             "pretraining": {"rows": len(view), "hours": view.hours, "fingerprint": view.fingerprint},
             "splits": splits,
             "licences": sorted(licences),
@@ -520,6 +359,15 @@ def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, A
         "best_is_real": bool(result["comparisons"])
         and verdict(result["comparisons"], result["higher_is_better"]) == "holds",
         **result,
+    }
+
+
+def _heard(folder: Path) -> dict[str, Any]:
+    """What a run was trained on, in rows, hours and, where it was matched or mixed by a column, by the values of that."""
+    said = about(folder)
+    return {
+        "corpus": said["config"]["data"]["corpus"],
+        **{k: said["data"][k] for k in ("rows", "hours", "composition")},
     }
 
 

@@ -16,12 +16,21 @@ class Arm:
 
     name: str
     run: Run
-    kind: Literal["trained", "untrained", "input"] = (
-        "trained"  # untrained: its network as initialised; input: its front end alone
-    )
+    # untrained: its network as initialised; input: its front end alone; start: what its run would start from, as it is
+    kind: Literal["trained", "untrained", "input", "start"] = "trained"
+    stages: tuple[Run, ...] = ()  # trained before `run`, on corpora of their own, each going on from the one before
     finetune_model: ModelSpec | None = (
         None  # the network that is fine-tuned, where it is another than was pre-trained; same weights
     )
+    also: str | None = None  # SQL: rows of a trial's corpus that are learnt from in fine-tuning besides its own
+
+    def __post_init__(self) -> None:
+        if self.kind in ("untrained", "input") and self.stages:
+            raise ValueError(f"arm {self.name!r} is {self.kind}, so it can have no earlier stages")
+        if self.kind == "start" and not self.stages and self.run.start is None:
+            raise ValueError(f"arm {self.name!r} has neither earlier stages nor a run to start from")
+        if self.stages and self.run.start is not None:
+            raise ValueError(f"arm {self.name!r} starts from its stages, so its run can have no start of its own")
 
     @property
     def input_frontend(self) -> Frontend:
@@ -38,6 +47,9 @@ class Trial:
     task: str
     corpus: str | None = None  # of the labelled rows, whole; None: the study's, with its `where`
     where: str | None = None  # SQL: which rows take part
+    parts: tuple[
+        tuple[str, str], ...
+    ] = ()  # (train, dev, test) each with the SQL of its rows; empty: as the task divides
     label_minutes: float | None = None  # of training rows, drawn once for all arms; None: all
     min_count: int = 10  # rows a class needs to take part
     outside: tuple[str, ...] = ()  # references of `tasks.outside` that stand beside the arms; they decide nothing

@@ -1,11 +1,17 @@
 """From the scores of arms to what may be said of them: means with intervals, paired differences, verdicts. All computed, nothing typed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+
+from overture.study import Trial
+
+Pairs = Callable[
+    [int, dict[str, dict[str, Any]]], list[tuple[str, str]]
+]  # (trial, its arms) -> (better, worse) of them
 
 
 @dataclass(frozen=True)
@@ -16,6 +22,35 @@ class Score:
     events: np.ndarray  # (N,) per test utterance
     totals: np.ndarray
     detail: dict[str, Any]
+
+
+def measured(
+    number: int, name: str, trial: Trial, scores: dict[str, list[Score]], pairs: Pairs, stopped: Collection[str]
+) -> dict[str, Any]:
+    """The table of one trial: the mean of each arm over seeds with its interval, and the comparisons that `pairs` asks for."""
+    from overture.tasks.metrics import seeds_interval
+
+    task = trial.definition
+    arms = {}
+    for arm, found in scores.items():
+        values = [s.value for s in found]
+        interval = bounded(seeds_interval(values) or within(found[0]), task.metric)
+        arms[arm] = {"seeds": values, "mean": float(np.mean(values)), "ci95": interval}
+    return {
+        "task": name,
+        "of_task": task.name,
+        "label_minutes": trial.label_minutes,
+        "metric": task.metric_name,
+        "higher_is_better": task.higher_is_better,
+        "arms": arms,
+        "comparisons": [
+            compare_arms(b, scores[b], w, scores[w])
+            for b, w in pairs(number, arms)
+            if b not in stopped and w not in stopped
+        ],
+        "probes": {arm: [s.detail for s in found] for arm, found in scores.items()},
+        "groups": {arm: found[0].detail["groups"] for arm, found in scores.items()},
+    }
 
 
 def compare_arms(better: str, of_better: Sequence[Score], worse: str, of_worse: Sequence[Score]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overture.data.split import Split, normal, same_recordings, split
+from overture.data.split import Split, divide, normal, same_recordings, split
 from overture.data.table import Table, corpora_home
 from overture.errors import OvertureError
 
@@ -228,3 +228,29 @@ def test_parts_of_a_split_share_no_recording(embedded: Table) -> None:
     found = split(embedded, THREE, by="speaker")
     train, test = (found.table(embedded, part) for part in ("train", "test"))
     assert not same_recordings(train, [test]).any() and same_recordings(embedded, [test]).sum() >= len(test)
+
+
+def test_parts_given_by_the_corpus_itself() -> None:
+    table = Table.open("embedded", "speaker in ('joe', 'bob', 'tam')")
+    parts = {
+        "train": "speaker != 'bob' and duration > 1",
+        "dev": "speaker = 'bob' and duration > 2",
+        "test": "speaker = 'bob' and duration <= 2",
+    }
+    found = divide(table, parts, apart=["speaker", "text"])
+    texts = {name: {normal(t) for t in table.numpy("text")[rows]} for name, rows in found.rows.items()}
+    assert not texts["train"] & texts["test"] and not texts["train"] & texts["dev"] and not texts["dev"] & texts["test"]
+    for name, rows in found.rows.items():  # all that its expression asks for, but for what is kept apart
+        asked = set(table.where(parts[name]).numpy("id"))
+        assert set(table.numpy("id")[rows]) <= asked
+        gone = asked - set(table.numpy("id")[rows])
+        later = set().union(*(texts[n] for n in list(parts)[list(parts).index(name) + 1 :]))
+        assert {normal(t) for i, t in zip(table.numpy("id"), table.numpy("text")) if i in gone} <= later
+    assert found.rule["shared"] == {"speaker": 1} and found.rule["by"] == ["text"]  # dev and test are one voice: said
+    assert divide(table, {"train": "speaker = 'joe'", "test": "speaker = 'bob'"}, apart=["speaker"]).rule["by"] == [
+        "speaker"
+    ]
+    with pytest.raises(OvertureError, match="is in two parts, train and test"):
+        divide(table, {"train": "speaker = 'joe'", "test": "duration > 0"})
+    with pytest.raises(OvertureError, match=r"no row of 'embedded' is left for test \(speaker = 'nobody'\)"):
+        divide(table, {"train": "speaker = 'joe'", "test": "speaker = 'nobody'"})

@@ -196,6 +196,56 @@ def split(
     )
 
 
+def divide(table: Table, parts: Mapping[str, str], *, apart: Sequence[str] = ()) -> Split:
+    """Divides the rows of `table` by the SQL expression of each part, as a corpus's own train, dev and test: {name: expression}.
+
+    Parts earlier in `parts` are what is learnt from: of these, a row is left out that is the same recording as a row of a later part, or has the same
+    text where `apart` names the text. Values of the other columns in `apart` that parts do share are counted, in `rule["shared"]`.
+    Raises OvertureError for rows in two parts, and a part without rows.
+    """
+    chosen = [set(table.where(expression).numpy("id")) for expression in parts.values()]
+    names, ids = list(parts), table.numpy("id")
+    part = np.full(len(table), -1, dtype=np.int64)
+    for p, members in enumerate(chosen):
+        inside = np.array([i in members for i in ids], dtype=bool)
+        if (twice := inside & (part >= 0)).any():
+            first = int(np.argmax(twice))
+            raise OvertureError(
+                f"row {ids[first]!r} of {table.name!r} is in two parts, {names[part[first]]} and {names[p]}"
+            )
+        part[inside] = p
+    kept = [c for c in ("sha1", *apart) if c in ("sha1", "text") and c in table.columns.column_names]
+    before = part.copy()
+    for column in kept:
+        values = values_of(table, column)
+        for p in reversed(range(1, len(names))):
+            later = set(values[part >= p]) - {""}
+            part[(part >= 0) & (part < p) & np.array([v in later for v in values])] = -1
+    rows = {name: np.flatnonzero(part == p) for p, name in enumerate(names)}
+    if empty := [name for name in names if len(rows[name]) == 0]:
+        raise OvertureError(f"no row of {table.name!r} is left for {', '.join(f'{e} ({parts[e]})' for e in empty)}")
+    shared = {}
+    for column in (c for c in apart if c not in kept and c in table.columns.column_names):
+        values = values_of(table, column)
+        inside_parts = [set(values[r]) - {""} for r in rows.values()]
+        shared[column] = len({v for i, a in enumerate(inside_parts) for b in inside_parts[i + 1 :] for v in a & b})
+    by = [c for c in kept if c != "sha1"] + [c for c, n in shared.items() if n == 0]
+    return Split(
+        corpus=table.name,
+        fingerprint=table.fingerprint,
+        rule={"parts": dict(parts), "by": by, "shared": shared},
+        rows=rows,
+        left_out=int(((before >= 0) & (part < 0)).sum()),
+        counts={name: _counts(table.take(found)) for name, found in rows.items()},
+    )
+
+
+def values_of(table: Table, column: str) -> np.ndarray:
+    """(N,) the value of each row as text, comparable between tables: of "text" as `normal` has it; "" where there is none."""
+    words = ["" if v is None or v != v else normal(v) if column == "text" else str(v) for v in table.numpy(column)]
+    return np.array(words, dtype=object)
+
+
 def _counts(table: Table) -> dict[str, float]:
     found: dict[str, float] = {"rows": len(table), "hours": round(table.hours, 4)}
     for column in ("speaker", "language"):

@@ -133,9 +133,10 @@ def continued(run: Run, start: str, home: Path, given: Collection[str] = ()) -> 
     origin = Origin.open(start, home)
     if origin.of["size"] == "finetune":
         raise OvertureError(f"{origin.folder} is a fine-tuned model: pre-training goes on from what that was made of")
-    if origin.of["recipe"] != run.recipe:
+    if type(recipes.get(origin.of["recipe"]).model) is not type(run.model):
         raise OvertureError(
-            f"{origin.folder} is a {origin.of['recipe']}, and cannot be gone on with as {run.recipe}: overture run {origin.of['recipe']} --start ..."
+            f"{origin.folder} is a {origin.of['recipe']}, and cannot be gone on with as {run.recipe}, which is another network: "
+            f"overture run {origin.of['recipe']} --start ..."
         )
     where = f"{origin.folder}"
     frontend = _with(from_dict(run.frontend, origin.frontend, where=where), run.frontend, "frontend", given)

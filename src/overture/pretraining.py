@@ -1,0 +1,152 @@
+"""What a study trains: the runs of each arm, stage by stage, on rows that no trial is tuned or scored on.
+
+An arm of several stages (multilingual first, then the target language) is a chain of runs, each named after the weights it goes
+on from, so a stage that two arms share is trained once a seed, and a killed study goes on where it was.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from overture import outcome
+from overture.config import fingerprint
+from overture.data.split import same_recordings
+from overture.data.table import Table
+from overture.errors import OvertureError
+from overture.run import Run
+from overture.study import Arm, Study
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An arm with one seed: its runs in order, and what each came to (`updates`, `seconds`, ..., `parameters`; `stopped` where it was)."""
+
+    runs: tuple[Run, ...]
+    costs: tuple[dict[str, Any], ...]
+
+    @property
+    def stopped(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self.costs[-1].get("stopped")
+        return found
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Of all its runs together; `parameters` of the last."""
+        last = self.costs[-1]
+        return {k: v if k == "parameters" else sum(c[k] for c in self.costs) for k, v in last.items() if k != "stopped"}
+
+
+class Pretraining:
+    """The trainings of a study, under a folder."""
+
+    def __init__(self, study: Study, held: Sequence[Table], home: Path, tell: Tell) -> None:
+        """`held`: the rows that trials are tuned and scored on. Raises OvertureError for an arm whose start has heard one of them."""
+        self.study, self.held, self.home, self.tell = study, held, home, tell
+        self.owned: dict[tuple[str, int], Run] = {}  # by arm and seed
+        for arm in study.arms:
+            self._check_start(arm)
+        self.table = Table.open(study.corpus, study.where)
+        self.corpus = self._without_held(self.table)
+
+    def _without_held(self, table: Table) -> str:
+        """`table` without the recordings of held rows, as a corpus of its own."""
+        out = same_recordings(table, self.held)
+        ids = table.numpy("id")
+        mark = fingerprint([table.fingerprint, sorted(ids[out].tolist())])[:6]
+        return table.take(np.flatnonzero(~out)).save(f"{table.name}~{mark}")
+
+    def _check_start(self, arm: Arm) -> None:
+        if arm.run.start is None:
+            return
+        from overture.models.start import heard
+
+        tables, unknown = heard(self.home / arm.run.start)
+        for what in unknown:
+            self.tell(
+                {"kind": "note", "text": f"{arm.name}: whether its start has heard test rows cannot be told: {what}"}
+            )
+        for table in tables:
+            if shared := int(same_recordings(table, self.held).sum()):
+                raise OvertureError(
+                    f"arm {arm.name!r} starts from {arm.run.start}, which was trained on {shared} recordings that this study is tuned or scored "
+                    f"on (corpus {table.name!r}): leave them out of that run with --where, or choose another start"
+                )
+
+    def chain(self, arm: Arm, seed: int) -> Iterator[Run]:
+        """The runs of an arm in order, its own last: those of its stages on their own corpora, the last on the study's, all without held rows.
+
+        Each is named after the weights it goes on from, so the next can be asked for only when the one before has ended.
+        """
+        last: Run | None = None
+        for stage in arm.stages:
+            corpus = self._without_held(Table.open(stage.data.corpus, stage.data.where))
+            last = self._after(last, stage, corpus, seed)
+            yield last
+        yield self._after(last, arm.run, self.corpus, seed)
+
+    def _after(self, last: Run | None, run: Run, corpus: str, seed: int) -> Run:
+        run = replace(run, seed=seed, data=replace(run.data, corpus=corpus, where=None))
+        if last is None:
+            return run
+        from overture.models.start import continued
+
+        return continued(run, last.folder_name, self.home, given=("frontend", "model"))
+
+    def own(self, arm: Arm, seed: int) -> Run:
+        """The arm's own run. Raises OvertureError when a stage before it has not been trained."""
+        if (arm.name, seed) not in self.owned:
+            *_, self.owned[arm.name, seed] = self.chain(arm, seed)
+        return self.owned[arm.name, seed]
+
+    def weights(self, arm: Arm, seed: int) -> Path | None:
+        """The folder whose weights the arm is judged by: of its own run, or of what that would start from; None for a control without."""
+        own = self.own(arm, seed)
+        name = {"trained": own.folder_name, "start": own.start}.get(arm.kind)
+        return None if name is None else self.home / name
+
+    def train(self, arm: Arm, seed: int) -> Trained:
+        """Train an arm with one seed, as far as that has not been done, and up to the run that a health rule stops."""
+        runs: list[Run] = []
+        costs: list[dict[str, Any]] = []
+        for number, run in enumerate(self.chain(arm, seed)):
+            if number == len(arm.stages) and arm.kind != "trained":
+                break
+            runs.append(run)
+            costs.append(self._train(run, arm, seed))
+            if "stopped" in costs[-1]:
+                break
+        return Trained(runs=tuple(runs), costs=tuple(costs))
+
+    def _train(self, run: Run, arm: Arm, seed: int) -> dict[str, Any]:
+        from overture.train.engine import Engine
+        from overture.train.health import IllRun
+        from overture.train.loop import train
+
+        folder = self.home / run.folder_name
+        cost = outcome.kept(folder) or outcome.stopped(folder)
+        if cost is None:
+            self.tell({"kind": "stage", "text": f"pre-training {arm.name}, seed {seed}"})
+            try:
+                with Engine.start() as engine:
+                    found = train(run, folder, engine=engine, on_record=self.tell)
+            except IllRun:
+                outcome.keep_stopped(folder)
+            else:
+                if not found.finished:
+                    raise KeyboardInterrupt
+                outcome.keep(found)
+            cost = outcome.kept(folder) or outcome.stopped(folder) or {}
+        cost["parameters"] = about(folder)["parameters"]
+        return cost
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What `run.json` says of a run of ours."""
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf8"))
+    return found
