@@ -67,3 +67,21 @@ def test_a_selection_is_joined_and_bad_input_leaves_nothing() -> None:
         with pytest.raises(OvertureError, match=words):
             join("bad", parts, where=where)
     assert not (corpora_home() / "bad").exists()
+
+
+def test_texts_in_latin_letters(tmp_path: Path) -> None:
+    manifest = tmp_path / "east.tsv"
+    manifest.write_text("path\ttext\tlicence\n1.wav\tЩука\tCC0-1.0\n", encoding="utf8")
+    add(
+        "east",
+        tmp_path / "north",
+        transcripts=manifest,
+        fill={"language": "bg"},
+        audio=tmp_path / "north",
+        replace=True,
+    )
+    join("plain", ["south", "east"])
+    assert "Щука" in set(Table.open("plain").numpy("text"))
+    CliRunner().invoke(app, ["join", "latin", "south", "east", "--latin"], catch_exceptions=False)
+    texts = set(Table.open("latin").numpy("text"))
+    assert "Štuka" in texts and "south 1" in texts

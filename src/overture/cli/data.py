@@ -178,6 +178,9 @@ def join(
     name: Annotated[str, typer.Argument(help="What to call the new corpus.")],
     parts: Annotated[list[str], typer.Argument(help="The corpora it is made of, two or more.")],
     where: Annotated[str | None, typer.Option("--where", help="SQL over columns that all of them have.")] = None,
+    latin: Annotated[
+        bool, typer.Option("--latin", help="Texts in Latin letters: Cyrillic and Greek are transliterated.")
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Make a corpus of this name anew.")] = False,
 ) -> None:
     """Make one corpus of several, to pre-train on all of them; recordings stay where they are.
@@ -187,7 +190,7 @@ def join(
     from overture.corpora.join import join as make
 
     with _progress("opening") as progress:
-        about = make(name, parts, where=where, replace=replace, progress=progress)
+        about = make(name, parts, where=where, latin=latin, replace=replace, progress=progress)
     _said(about)
 
 

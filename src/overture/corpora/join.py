@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from overture.corpora.build import MEASURED, Listing, Row, build
+from overture.data.romanise import romanise
 from overture.data.table import Table
 from overture.errors import OvertureError
 
@@ -15,13 +16,15 @@ def join(
     parts: Sequence[str],
     *,
     where: str | None = None,
+    latin: bool = False,
     replace: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Makes the corpus `name` of the rows of all `parts` for which the SQL expression `where` is true; returns what its corpus.json says.
 
     Rows keep all they say; an id is preceded by the name of its corpus, which the column `corpus` holds too, and a column that only some
-    corpora have is empty for the others. Recordings that are in two of them are taken once. `where` may only name columns that all have.
+    corpora have is empty for the others. Recordings that are in two of them are taken once. `latin`: texts in
+    Latin letters (`data.romanise`). `where` may only name columns that all have.
     Raises OvertureError for a corpus that is named twice or that `where` leaves without rows.
     """
     if len(set(parts)) != len(parts) or len(parts) < 2:
@@ -37,8 +40,14 @@ def join(
             for index in range(len(table)):
                 row = {k: v for k, v in table.row(index).items() if k not in MEASURED}
                 audio = Path(row["audio"]).resolve().relative_to(root).as_posix()
+                if latin and row.get("text"):
+                    row["text"] = romanise(row["text"], row.get("language"), row=f"{table.name}/{row['id']}")
                 rows.append({**row, "id": f"{table.name}/{row['id']}", "corpus": table.name, "audio": audio})
         made_of = {t.name: t.fingerprint for t in tables}
-        return Listing(rows=rows, root=root, notes={"about": f"{' + '.join(parts)}", "joined": made_of, "where": where})
+        return Listing(
+            rows=rows,
+            root=root,
+            notes={"about": f"{' + '.join(parts)}", "joined": made_of, "where": where, "latin": latin},
+        )
 
     return build(name, importer, replace=replace, progress=progress)
