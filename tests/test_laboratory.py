@@ -292,7 +292,7 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
     means = {name: arm["mean"] for name, arm in result["arms"].items()}
     for c in result["comparisons"]:
         assert c["difference"] == pytest.approx(means[c["better"]] - means[c["worse"]])
-        assert set(c) == {"better", "worse", "difference", "ci95", "ci95_seeds", "ci95_utterances", "p"}
+        assert set(c) == {"better", "worse", "difference", "ci95", "ci95_seeds", "ci95_utterances", "p", "detectable"}
     assert result["verdict"] == verdict(result["comparisons"], True)
     assert result["runs"] == {"tera": [name for name, _ in trainings]}
     assert all((tmp_path / name / "run.json").exists() for name in result["runs"]["tera"])

@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 
 from overture.data.features import LogMel
 from overture.data.source import Cached
-from overture.data.table import Table
+from overture.data.split import values_of
+from overture.data.table import Table, find_corpus
 from overture.errors import OvertureError
+from overture.models.sources import SOURCES
 from overture.pretraining import Pretraining, Trained, about
 from overture.run import Frontend, Run
 from overture.steps import Step
@@ -86,7 +88,9 @@ class Laboratory:
         detail: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf8"))
         predictions = pq.read_table(folder / "predictions.parquet")
         events = predictions.column("correct" if task.metric == "accuracy" else "errors").to_numpy().astype(np.int64)
-        return Score(detail["value"], events, predictions.column("total").to_numpy(), detail)
+        gap = trial.trial.gap
+        groups = None if gap is None else values_of(table.take(rows["test"]), gap[0])
+        return Score(detail["value"], events, predictions.column("total").to_numpy(), detail, groups)
 
     def _probe(self, folder: Path, arm: Arm, run: Run, seed: int, trial: Labelled, table: Table, rows: Rows) -> None:
         result = self._result(folder / "features", arm, run, seed, trial.task, table, rows, trial.alignments)
@@ -187,10 +191,15 @@ class Laboratory:
 
         trial = self.trials[number]
         table, rows = trial.packed()
-        made_of = {"reference": name, "task": trial.task.name, **trial.mark(table, rows)}
+        wheels = [wheel.sha256 for wheel in SOURCES[name].wheels] if name in SOURCES else []
+        if trial.task.metric != "accuracy":  # it learns nothing here
+            table, rows = table.take(rows["test"]), {"test": np.arange(len(rows["test"]))}
+        made_of = {"reference": name, "wheels": wheels, "task": trial.task.name, **trial.mark(table, rows)}
 
         def probe(folder: Path) -> None:
-            found = outside.reference(name, table, trial.task.target, rows, seed=0)
+            found = outside.reference(
+                name, table, trial.task.target, rows, seed=0, metric=trial.task.metric, tell=self.tell
+            )
             found.write_predictions(folder / "predictions.parquet")
             record = {"value": found.value, "ci95": found.interval, "rate": found.rate}
             (folder / "result.json").write_text(json.dumps(record, indent=1), encoding="utf8")
@@ -326,6 +335,7 @@ def check(claim: Claim, home: Path, tell: Tell) -> dict[str, Any]:
     pairs = [(names[0], better, worse) for better, worse in claim.expected] + list(claim.expected_also)
     if unknown := {t for t, _, _ in pairs} - set(names):
         raise ValueError(f"the claim expects something of {unknown}, its trials are {names}")
+    _look_for(claim)
     result = Laboratory(claim.study, home, tell).conduct(lambda i, _: [(b, w) for t, b, w in pairs if t == names[i]])
     for task, part in result["also"].items():
         asked = [(b, w) for t, b, w in pairs if t == task]
@@ -340,6 +350,21 @@ def check(claim: Claim, home: Path, tell: Tell) -> dict[str, Any]:
         **result,
         "deviations": list(claim.deviations),
     }
+
+
+def _look_for(claim: Claim) -> None:
+    """Raises OvertureError saying how to make the corpora of a claim, before any work, where one of them is not here."""
+    study = claim.study
+    runs = [run for arm in study.arms for run in arm.stages]
+    names = {study.corpus, *(t.corpus for t in study.trials if t.corpus), *(run.data.corpus for run in runs)}
+    for name in sorted(names):
+        try:
+            find_corpus(name)
+        except OvertureError as error:
+            ways = claim.corpora or (f"overture data get {' '.join(sorted(names - {'embedded'}))}",)
+            raise OvertureError(
+                f"{error}\nWhat this claim is checked on is made by:\n" + "\n".join(f"  {way}" for way in ways)
+            ) from error
 
 
 def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, Any]:

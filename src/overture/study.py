@@ -52,6 +52,7 @@ class Trial:
     ] = ()  # (train, dev, test) each with the SQL of its rows; empty: as the task divides
     label_minutes: float | None = None  # of training rows, drawn once for all arms; None: all
     min_count: int = 10  # rows a class needs to take part
+    gap: tuple[str, str, str] | None = None  # a column and two of its values, between which the gap is measured
     outside: tuple[str, ...] = ()  # references of `tasks.outside` that stand beside the arms; they decide nothing
 
     @property
@@ -91,3 +92,6 @@ class Claim:
     expected: tuple[tuple[str, str], ...]  # (better, worse) arms on the first trial
     expected_also: tuple[tuple[str, str, str], ...] = ()  # (name of a trial, better, worse): reported, does not decide
     deviations: tuple[str, ...] = ()
+    corpora: tuple[
+        str, ...
+    ] = ()  # commands that make its corpora, where they are more than an 'overture data get' of their names

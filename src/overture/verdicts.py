@@ -22,6 +22,7 @@ class Score:
     events: np.ndarray  # (N,) per test utterance
     totals: np.ndarray
     detail: dict[str, Any]
+    groups: np.ndarray | None = None  # (N,) text, what the trial's gap is measured between
 
 
 def measured(
@@ -31,6 +32,11 @@ def measured(
     from overture.tasks.metrics import seeds_interval
 
     task = trial.definition
+    if task.features != "aligned":  # there, each counts its own frames
+        for arm, found in scores.items():
+            first = next(iter(scores.values()))[0].totals
+            if any(not np.array_equal(s.totals, first) for s in found):
+                raise ValueError(f"{name}: {arm} was scored on other references than {next(iter(scores))}")
     arms = {}
     for arm, found in scores.items():
         values = [s.value for s in found]
@@ -50,6 +56,44 @@ def measured(
         ],
         "probes": {arm: [s.detail for s in found] for arm, found in scores.items()},
         "groups": {arm: found[0].detail["groups"] for arm, found in scores.items()},
+        **({"gaps": {arm: relative_gap(trial.gap, found) for arm, found in scores.items()}} if trial.gap else {}),
+    }
+
+
+def relative_gap(between: tuple[str, str, str], scores: Sequence[Score]) -> dict[str, Any]:
+    """How far apart two groups a and b are: 200 (m_a - m_b) / (m_a + m_b), in per cent (Boito et al. 2022), m of all errors over all words.
+
+    Above 0: the metric is larger for a, which is worse for a where it counts errors and better where it counts right answers.
+    `groups` has m of both, for a gap between two bad scores is small. The interval spans that over seeds and that over utterances, drawn
+    within each group.
+    """
+    from overture.tasks.metrics import seeds_interval
+
+    column, *values = between
+    groups = np.asarray(scores[0].groups)
+    parts = [[(s.events[groups == v], s.totals[groups == v]) for v in values] for s in scores]
+
+    def gap(a: Any, b: Any) -> Any:
+        return 200 * (a - b) / (a + b)
+
+    means = np.array([[events.sum() / totals.sum() for events, totals in part] for part in parts])  # (S, 2)
+    found = [float(gap(a, b)) for a, b in means]
+    rng = np.random.default_rng(0)
+    drawn = []
+    for g in range(2):
+        events, totals = (np.sum([part[g][i] for part in parts], axis=0) for i in range(2))
+        rows = rng.integers(len(events), size=(1000, len(events)))
+        drawn.append(events[rows].sum(axis=1) / totals[rows].sum(axis=1))
+    over_utterances = np.percentile(gap(*drawn), [2.5, 97.5])
+    ends = [over_utterances, *([o] if (o := seeds_interval(found)) else [])]
+    return {
+        "column": column,
+        "between": values,
+        "seeds": found,
+        "mean": float(np.mean(found)),
+        "ci95": [float(min(low for low, _ in ends)), float(max(high for _, high in ends))],
+        "groups": dict(zip(values, means.mean(axis=0).tolist())),
+        "utterances": {v: int((groups == v).sum()) for v in values},
     }
 
 
@@ -58,6 +102,7 @@ def compare_arms(better: str, of_better: Sequence[Score], worse: str, of_worse: 
 
     `difference` is better minus worse in the metric's own units. `ci95_seeds` is over paired seeds (t; None with one seed),
     `ci95_utterances` over utterances with the seeds pooled (bootstrap); `ci95` spans both, and `p` is the larger of the two.
+    `detectable`: the least true difference that such a study would call real in four of five repetitions, as its interval is that wide.
     """
     from scipy import stats
 
@@ -74,11 +119,13 @@ def compare_arms(better: str, of_better: Sequence[Score], worse: str, of_worse: 
     if over_seeds is not None and differences.std(ddof=1) > 1e-12:  # equal but for rounding is no spread to test by
         p = max(p, float(stats.ttest_1samp(differences, 0.0).pvalue))
     intervals = [i for i in (over_seeds, over_utterances.interval) if i is not None]
+    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
     return {
         "better": better,
         "worse": worse,
         "difference": float(differences.mean()),
-        "ci95": [min(low for low, _ in intervals), max(high for _, high in intervals)],
+        "ci95": [low, high],
+        "detectable": (high - low) / 2 * (1 + stats.norm.ppf(0.8) / stats.norm.ppf(0.975)),
         "ci95_seeds": over_seeds and list(over_seeds),
         "ci95_utterances": list(over_utterances.interval),
         "p": p,

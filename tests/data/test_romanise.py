@@ -12,8 +12,8 @@ from overture.errors import OvertureError
         ("Чёрный щука, ещё жар.", "ru", "Čërnyj ščuka, eščë žar."),
         ("Щъркел", "bg", "Štărkel"),  # the same two letters are others in Bulgarian
         ("Галава, дзень, воўк", "be-BY", "Halava, dzenʹ, voŭk"),
-        ("Ήταν ένα μήλο; ψάρι", "el", "Itan ena milo; psari"),
-        ("Příliš žluťoučký kůň, Ñandú 3", "cs", "Příliš žluťoučký kůň, Ñandú 3"),
+        ("Ήταν ένα μήλο; ψάρι, πουλάκι, ούτε", "el", "Itan ena milo; psari, poulaki, oute"),
+        ("Příliš žluťoučký kůň, 9º Ñandú", "cs", "Příliš žluťoučký kůň, 9º Ñandú"),
         ("", None, ""),
     ],
 )

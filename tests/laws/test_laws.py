@@ -176,8 +176,8 @@ def test_law_6_export_gives_the_same_outputs_in_transformers(run: Run, tmp_path:
         "from transformers import AutoFeatureExtractor, AutoModel\n"
         f"model = AutoModel.from_pretrained({str(out)!r}, trust_remote_code=True)\n"
         f"extractor = AutoFeatureExtractor.from_pretrained({str(out)!r}, trust_remote_code=True)\n"
-        "wave = (np.sin(np.arange(16000) / 9) * 0.1).astype('float32')\n"
-        "print('shape', tuple(model(**extractor(wave, sampling_rate=16000, return_tensors='pt')).last_hidden_state.shape))\n"
+        "wave = (np.sin(np.arange(extractor.sampling_rate) / 9) * 0.1).astype('float32')\n"
+        "print('shape', tuple(model(**extractor(wave, sampling_rate=extractor.sampling_rate, return_tensors='pt')).last_hidden_state.shape))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

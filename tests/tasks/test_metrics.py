@@ -89,9 +89,21 @@ def test_p_is_uniform_without_a_difference():
     assert 0.01 <= np.mean(np.array(p) < 0.05) <= 0.10
 
 
-def test_pairs_need_the_same_references():
-    with pytest.raises(OvertureError, match="different references"):
-        paired_bootstrap(Counts(np.zeros(2), np.ones(2)), Counts(np.zeros(2), np.full(2, 3)))
+def test_pairs_need_the_same_utterances():
+    with pytest.raises(OvertureError, match="scored on 2 and 3 utterances"):
+        paired_bootstrap(Counts(np.zeros(2), np.ones(2)), Counts(np.zeros(3), np.ones(3)))
+
+
+def test_pairs_may_count_in_other_frames():
+    rng = np.random.default_rng(4)
+    totals = rng.integers(50, 150, size=200)
+    right = rng.binomial(totals, 0.6)
+    same = paired_bootstrap(
+        Counts(right, totals), Counts(2 * right, 2 * totals)
+    )  # each frame of one is two of the other
+    assert same.difference == 0 and same.p == 1 and max(map(abs, same.interval)) < 1e-9
+    worse = paired_bootstrap(Counts(right, totals), Counts(2 * np.maximum(right - 5, 0), 2 * totals))
+    assert worse.difference == pytest.approx(5 * 200 / totals.sum(), rel=0.05) and worse.interval[0] > 0
 
 
 def test_seeds():

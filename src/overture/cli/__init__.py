@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import overture
-from overture.cli import data, finetune, models, study, transcribe
+from overture.cli import data, finetune, models, sources, study, transcribe
 from overture.errors import OvertureError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data", help="Get, add, list and look at corpora.")
+app.add_typer(sources.app, name="models", help="Get and list published models.")
 
 
 def _version(asked: bool) -> None:

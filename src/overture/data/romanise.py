@@ -8,6 +8,8 @@ import unicodedata
 
 from overture.errors import OvertureError
 
+IS_LATIN = ("LATIN", "MODIFIER LETTER", "FEMININE ORDINAL", "MASCULINE ORDINAL")  # how the names of such letters begin
+
 
 def _pairs(letters: str, latin: str) -> dict[str, str]:
     return dict(zip(letters.split(), latin.split(), strict=True))
@@ -36,11 +38,11 @@ def romanise(text: str, language: str | None, *, row: str) -> str:
     """
     table = GREEK | CYRILLIC | OF_LANGUAGE.get((language or "").partition("-")[0], {})
     out = []
-    for c in unicodedata.normalize("NFC", text):
+    for c in unicodedata.normalize("NFC", text.replace("ου", "οu").replace("ού", "οu").replace("Ου", "Οu")):
         plain = c if c.lower() in table else unicodedata.normalize("NFD", c)[0]  # an accent of Greek is left out
         if (latin := table.get(plain.lower())) is not None:
             out.append(latin.capitalize() if plain.isupper() else latin)
-        elif c.isalpha() and not unicodedata.name(c, "").startswith(("LATIN", "MODIFIER")):
+        elif c.isalpha() and not unicodedata.name(c, "").startswith(IS_LATIN):
             raise OvertureError(
                 f"row {row!r}: {c!r} ({unicodedata.name(c, 'no name')}) is neither Latin, Cyrillic nor Greek: leave the row out with "
                 "--where, or write its text in Latin letters yourself"

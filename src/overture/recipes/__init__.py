@@ -26,6 +26,26 @@ class Entry:
 
 
 INDEX: dict[str, Entry] = {
+    "ainu": Entry(
+        "ainu",
+        "Go on with the recordings of one small language, and learn to write it with the help of others' labels",
+        "arXiv:2301.07295",
+        "a small or endangered language, field recordings, few narrators, few labels; continue a multilingual wav2vec 2.0, XLSR-53; labels of a "
+        "related language",
+    ),
+    "gender-ssl": Entry(
+        "gender_ssl",
+        "Pre-train on women's speech, men's, or both in balance, at equal hours, and see for whom it matters",
+        "arXiv:2204.01397",
+        "fairness and gaps between groups of speakers: gender, dialect, age, channel; matched hours by a column; wav2vec 2.0",
+    ),
+    "hykist": Entry(
+        "hykist",
+        "Go on with telephone speech at 8 kHz from a wav2vec 2.0 of other languages, by stride surgery",
+        "arXiv:2309.15869",
+        "telephone speech, call centres, clinics, 8 kHz; a new language with few labels; continue a published wav2vec 2.0, XLSR-53; hybrid "
+        "recognition with lexicon and language model",
+    ),
     "position-prediction": Entry(
         "position_prediction",
         "Tell from which place of a clip each frame comes, knowing no positions",

@@ -42,6 +42,8 @@ SMALL = Wav2Vec2(
     entries=64,
     dropout=0.0,
 )
+NARROW = replace(SMALL, conv_dim=(16,) * 7, layers=2, dim=32, heads=2, ffn=64, positions=32, position_groups=4)
+TINY = replace(NARROW, entries=16, code_dim=16, projection=16, dropout=0.1)
 KEEP = Contrastive(identical="keep", temperature=Annealing(factor=0.9985))
 COLLAPSES = ("collapsed codebook", "vanished rank", "vanished variance")
 
@@ -89,12 +91,11 @@ def default() -> Run:
 def tiny() -> Run:
     """For tests: seconds on one core."""
     base = default()
-    small = replace(SMALL, conv_dim=(16,) * 7, layers=2, dim=32, heads=2, ffn=64, positions=32, position_groups=4)
     return replace(
         base,
         size="tiny",
         data=Data(where="duration between 0.5 and 3", max_seconds=2.0),
-        model=replace(small, entries=16, code_dim=16, projection=16, dropout=0.1),
+        model=TINY,
         plan=Plan(update_seconds=12.0, micro_seconds=6.0),
         loop=Loop(updates=12, log_every=2, checkpoint_every=4, precision="fp32"),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from overture.report.verdict import Difference, Measured, also_measured, controls, measured, need, verdict
+from overture.report.verdict import CHANCE, Difference, Measured, also_measured, controls, measured, need, verdict
 from overture.report.words import counted, duration, finite, fixed, hours, number, p_value
 
 if TYPE_CHECKING:
@@ -158,9 +158,31 @@ def _metric_tables(part: Measured) -> list[str]:
     for d in part.differences:
         interval = "–" if d.low is None else f"{fixed(d.low, digits, sign=True)} to {fixed(d.high, digits, sign=True)}"
         p = p_value(d.p).removeprefix("p = ").removeprefix("p ")
+        reading = d.reading
+        if reading == CHANCE and d.detectable is not None:
+            reading += f"; {fixed(d.detectable, digits)} would show in 4 of 5 such studies"
         lines.append(
-            f"| {_cell(d.better)} | {_cell(d.worse)} | {fixed(d.value, digits, sign=True)} | {interval} | {p} | {d.reading} |"
+            f"| {_cell(d.better)} | {_cell(d.worse)} | {fixed(d.value, digits, sign=True)} | {interval} | {p} | {reading} |"
         )
+    return lines + _gap_table(part)
+
+
+def _gap_table(part: Measured) -> list[str]:
+    if not part.gaps:
+        return []
+    column, a, b = (_cell(word) for word in part.gaps[0].between)
+    worse = "better" if part.higher_is_better else "worse"
+    lines = [
+        "",
+        f"Gap between {column} {a} and {b}, 200 ({a} - {b}) / ({a} + {b}) in per cent; above 0 is {worse} for {a}:",
+        "",
+        f"| arm | {a} | {b} | gap | 95 % interval |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for gap in part.gaps:
+        first, second = (fixed(score, 3) for score in gap.scores)
+        interval = f"{fixed(gap.low, 1, sign=True)} to {fixed(gap.high, 1, sign=True)}"
+        lines.append(f"| {_cell(gap.arm)} | {first} | {second} | {fixed(gap.value, 1, sign=True)} % | {interval} |")
     return lines
 
 

