@@ -270,3 +270,28 @@ def test_a_claim_that_rests_on_an_arm_that_falls_ill_is_undecided(
 def test_more_labels_than_there_are_is_said(overture: Overture, elsewhere: Path) -> None:
     answer = overture("compare", "tera:tiny", "--where", FEW, "--budget", "1e9flop", "--seeds", "1", "--labels", "2h")
     assert answer.status == 1 and "120 minutes of labels were asked for, the training rows have" in answer.err
+
+
+def test_a_checkpoint_of_ones_own_is_compared_as_it_is(
+    overture: Overture, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overture.train.speed.matrix_peak", lambda engine, bf16: 1e9)
+    made = overture("run", "tera:tiny", "--where", "language = 'es-MX'", "--set", "loop.updates=2")
+    assert made.status == 0, made.err
+    (folder,) = (p for p in (elsewhere / "runs").iterdir() if (p / "run.json").exists())
+    words = ["--where", FEW, "--budget", "0.2s", "--seeds", "2"]
+    answer = overture("compare", f"runs/{folder.name}", "tera:tiny", *words)
+    assert answer.status == 0, answer.err
+    result = json.loads((elsewhere / answer.out.split("result: ")[1].splitlines()[0]).read_text(encoding="utf8"))
+    name = f"runs/{folder.name}"
+    assert result["kinds"] == {
+        "log-mel": "input", name: "start", f"{name}, untrained": "untrained", "tera:tiny": "trained", "tera:tiny, untrained": "untrained",
+    }  # fmt: skip
+    assert set(result["runs"]) == {"tera:tiny"} and set(result["calibration"]) == {"tera:tiny"}
+    assert name not in result["cost_by_arm"] and len(result["arms"][name]["seeds"]) == 2
+    heard = overture("run", "tera:tiny", "--where", FEW, "--set", "loop.updates=2")
+    assert heard.status == 0, heard.err
+    (other,) = (p for p in (elsewhere / "runs").iterdir() if (p / "run.json").exists() and p.name not in answer.out + name
+                and p.name not in result["runs"]["tera:tiny"])  # fmt: skip
+    refused = overture("compare", f"runs/{other.name}", *words)
+    assert refused.status != 0 and "recordings that this study is tuned or scored" in " ".join(refused.err.split())

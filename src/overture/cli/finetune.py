@@ -1,8 +1,6 @@
 """The verb that makes a recogniser: a pre-trained encoder (or none), a little transcribed speech, text out."""
 
 import csv
-import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overture.cli.models import parse_set
+from overture.cli.start import is_checkpoint, started
 from overture.errors import OvertureError, near
-from overture.recipes import INDEX, SIZES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,8 +72,8 @@ def finetune(
         raise OvertureError(f"no units {units!r}. {near(units, KINDS)}")
     altered = override(WaveAugment(), parse_set(augment)) if augment else None
     more = _lines(lm_text) if lm_text else []
-    pretraining, name, home = _start(start, out)
-    swept = _rates(rates) if rates else PUBLISHED_RATES if _is_checkpoint(Path(start)) else finetune_ctc.RATES
+    pretraining, name, home = started(start, out)
+    swept = _rates(rates) if rates else PUBLISHED_RATES if is_checkpoint(Path(start)) else finetune_ctc.RATES
     console = Console()
     with Live(console) as live:
         table, parts = _rows(Table.open(data, where), label_minutes, live.record)
@@ -117,48 +115,6 @@ def finetune(
         console.print(f"rows with problems: {len(found.problems)}, in {found.folder / 'problems.tsv'}", **plain)
     console.print(f"recogniser: {found.folder}", **plain)
     console.print(f"overture transcribe FILE... --model {found.folder}", **plain)
-
-
-def _is_checkpoint(path: Path) -> bool:
-    return (path / "config.json").exists() and not (path / "run.json").exists()
-
-
-def _start(start: str, out: Path | None) -> tuple["Run", str | None, Path]:
-    """The run whose encoder is tuned; what `Run.start` names (None: from scratch); where run folders are made."""
-    from overture import recipes
-
-    path = Path(start)
-    if _is_checkpoint(path):
-        from overture.models.start import published_run
-
-        home = out or Path("runs")
-        return published_run(path), os.path.relpath(path, home), home
-    if path.is_dir():
-        from overture.export import read_run
-
-        _no_head(path / "run.json")
-        home = out or path.parent
-        return read_run(path)[0], os.path.relpath(path, home), home
-    if path.exists() or start.split(":")[0] not in INDEX:
-        raise OvertureError(
-            f"{start} is no run folder, no checkpoint folder of transformers (with config.json) and no recipe. "
-            f"{near(start.split(':')[0], INDEX)} A recipe is NAME or NAME:SIZE (one of {', '.join(SIZES)})"
-        )
-    return recipes.get(start), None, out or Path("runs")
-
-
-def _no_head(file: Path) -> None:
-    """Raises OvertureError for the run of a fine-tuning. What is wrong with a file is left to be said by who reads it whole."""
-    try:
-        about = json.loads(file.read_text(encoding="utf8"))
-        size, start = about["size"], about["config"]["start"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if size == "finetune":
-        raise OvertureError(
-            f"{file.parent} is a fine-tuned model with a head of its own task. Start from what it was made of: "
-            f"{start or 'a fresh network, so name its recipe'}"
-        )
 
 
 def _rates(text: str) -> tuple[float, ...]:

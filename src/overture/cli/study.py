@@ -58,7 +58,13 @@ def check(
 
 
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="NAME or NAME:SIZE, one or more.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="START...",
+            help="Recipes (NAME or NAME:SIZE), which are trained; run folders and transformers checkpoints, which are taken as they are.",
+        ),
+    ],
     data: Annotated[str, typer.Option(help="Corpus: a name or a folder.")] = "embedded",
     where: Annotated[str | None, typer.Option(help="SQL: which rows.")] = None,
     task: Annotated[
@@ -77,18 +83,20 @@ def compare(
     ] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
 ) -> None:
-    """Same budget, your corpus and task: which recipe is best?
+    """Same budget, your corpus and task: which recipe, or which checkpoint, is best?
 
     And is the difference real? Controls stand beside them: the front ends alone (log-mel), and each network untrained.
+    A checkpoint that has heard the test recordings is refused.
     A budget of time is turned into updates by timing a few of them; other work on the machine meanwhile makes it less.
     """
     from dataclasses import replace
 
     from rich.console import Console
 
-    from overture import recipes
     from overture.cli.progress import Live
+    from overture.cli.start import started
     from overture.laboratory import compare as conduct
+    from overture.models.start import Origin, weights_fingerprint
     from overture.report import comparison_table, write_comparison_report
     from overture.study import Arm, Study, Trial
     from overture.tasks import find_task
@@ -102,19 +110,25 @@ def compare(
     measured: dict[str, dict[str, Any]] = {}
     with Live(console) as live:
         for name in dict.fromkeys(names):
-            run = recipes.get(name)
-            run = replace(run, data=replace(run.data, corpus=data, where=where))
-            live.record({"kind": "stage", "text": f"{name}: how many updates are {budget}?"})
-            measured[name] = speed = speed_of(run, runs, times=TIMES if unit == "s" else 1)
-            updates = updates_for(speed, amount, unit)
-            live.record({"kind": "stage", "text": f"{name}: {in_words(speed, updates, budget, unit)}"})
-            if updates < FEWEST:
-                live.record({"kind": "note", "text": f"{budget} pays for {updates} updates; {FEWEST} are made"})
-            run = replace(run, loop=replace(run.loop, updates=max(FEWEST, updates)))
+            run, start, _ = started(name, runs)
+            run = replace(run, data=replace(run.data, corpus=data, where=where), start=start)
+            if start is None:
+                live.record({"kind": "stage", "text": f"{name}: how many updates are {budget}?"})
+                measured[name] = speed = speed_of(run, runs, times=TIMES if unit == "s" else 1)
+                updates = updates_for(speed, amount, unit)
+                live.record({"kind": "stage", "text": f"{name}: {in_words(speed, updates, budget, unit)}"})
+                if updates < FEWEST:
+                    live.record({"kind": "note", "text": f"{budget} pays for {updates} updates; {FEWEST} are made"})
+                run = replace(run, loop=replace(run.loop, updates=max(FEWEST, updates)))
+            else:
+                run = replace(run, start_weights=weights_fingerprint(Origin.open(start, runs).weights()))
             control = Arm(name=control_name(name, run, arms), run=run, kind="input")
             if not any(a.kind == "input" and a.input_frontend == control.input_frontend for a in arms):
                 arms.append(control)
-            arms += [Arm(name=f"{name}, untrained", run=run, kind="untrained"), Arm(name=name, run=run)]
+            arms += [
+                Arm(name=f"{name}, untrained", run=replace(run, start=None, start_weights=None), kind="untrained"),
+                Arm(name=name, run=run, kind="trained" if start is None else "start"),
+            ]
         study = Study(
             arms=tuple(arms),
             trials=tuple(Trial(task=t, label_minutes=minutes) for t in task or ["speaker-id"] for minutes in amounts),
@@ -124,7 +138,7 @@ def compare(
         )
         result = conduct(study, runs, live.record, budget=budget) | {"calibration": measured}
     folders = {arm: [runs / name for name in found] for arm, found in result["runs"].items()}
-    recipe_names = "-".join(dict.fromkeys(n.replace(":", "-") for n in names))
+    recipe_names = "-".join(dict.fromkeys(Path(n).name.replace(":", "-") for n in names))
     stem = f"compare-{recipe_names}-{fingerprint([study, budget])[:6]}"
     path = runs / f"{stem}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
