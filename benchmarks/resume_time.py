@@ -90,14 +90,16 @@ def ours(home: Path, *, resume: bool) -> None:
     from overture.recipes import tera
     from overture.run import Data
     from overture.train.engine import Engine
-    from overture.train.loop import Training
+    from overture.train.examples import Training
 
     run = tera.default()
     run = replace(run, data=Data(corpus=str(home), max_seconds=LONGEST, cache=False), frontend=LogMel(hop=1 / RATE))
     cpu, begun = cpu_seconds(), time.perf_counter()
     training = Training.prepare(run)
-    fingerprint = training.table.fingerprint
-    training = replace(training, source=Small(training.table.numpy("duration")))
+    fingerprint = training.examples.table.fingerprint
+    training = replace(
+        training, examples=replace(training.examples, source=Small(training.examples.table.numpy("duration")))
+    )
     updates = len(training.plan.updates(0))
     there = int(updates * DEPTH)
     engine, seen = Engine(0, 1, torch.device("cpu")), []

@@ -80,11 +80,11 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much audio an update sees. Seconds count padding."""
+    """How much an update sees: s of audio, or tokens of text. Both count padding."""
 
-    update_seconds: float = 120.0  # of one update, over all devices and accumulated micro-batches
-    micro_seconds: float = 120.0  # that one device holds at once; accumulation follows from it
-    longest_squared: float = 3000.0  # s^2: bound on (utterances x longest^2) of a micro-batch, for attention
+    update: float = 120.0  # of one update, over all devices and accumulated micro-batches
+    micro: float = 120.0  # that one device holds at once; accumulation follows from it
+    longest_squared: float = 3000.0  # bound on (examples x longest^2) of a micro-batch, for attention
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,7 +153,7 @@ def test_from_a_checkpoint_of_transformers(overture: Overture, elsewhere: Path) 
     folder = folder_in(answer.out)
     assert folder.parent == Path("runs") and "pre-training has heard" in answer.out and "rate 3e-05" in answer.out
     about = json.loads((folder / "run.json").read_text())
-    assert about["config"]["start"] == "../hf" and about["config"]["plan"]["micro_seconds"] == 20
+    assert about["config"]["start"] == "../hf" and about["config"]["plan"]["micro"] == 20
     assert about["start"]["kind"] == "checkpoint" and about["start"]["weights"] == about["config"]["start_weights"]
     assert about["config"]["players"][0]["parameters"] and about["config"]["players"][0]["frozen_updates"] == 1
     loaded = Recogniser.load(folder)

@@ -46,7 +46,8 @@ def test_search_puts_the_best_fit_first_and_offers_near_names(
 
 
 def test_the_recipes_that_are_there_are_found_by_what_they_are_good_for(overture: Overture) -> None:
-    assert overture("list", "--search", "few labels telephone").out.startswith("tera ")
+    found = overture("list", "--search", "few labels telephone").out
+    assert [line.split()[0] for line in found.splitlines() if line[0] != " "][:2] == ["hykist", "tera"]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_bench_leaves_nothing_behind(overture: Overture, elsewhere: Path) -> Non
     assert numbers["parameters"].replace(",", "") == str(
         sum(p.numel() for p in run.model.build(run.frontend).parameters())
     )
-    assert 0 < float(numbers["audio seconds per update"]) <= run.plan.update_seconds
+    assert 0 < float(numbers["audio seconds per update"]) <= run.plan.update
     assert 0 <= float(numbers["padding"]) < 1 and float(numbers["seconds per update"]) > 0
     assert list(elsewhere.iterdir()) == []
 
@@ -227,7 +228,7 @@ def test_a_start_that_does_not_fit_is_said_before_anything_is_begun(overture: Ov
     for words, told in (
         (
             ("wav2vec2:tiny", "--start", start),
-            "is a tera, and cannot be gone on with as wav2vec2: overture run tera --start",
+            "is a tera, and cannot be gone on with as wav2vec2, which is another network: overture run tera --start",
         ),
         (("tera:tiny", "--start", start, "--set", "model.heads=4"), "model.heads=4 does not fit the weights in"),
         (("tera:tiny", "--start", "nothing"), "--start nothing is not a folder"),

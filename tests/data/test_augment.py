@@ -27,7 +27,8 @@ from overture.errors import OvertureError
 from overture.recipes import get
 from overture.run import Data, Run
 from overture.train.engine import Engine
-from overture.train.loop import Training, train
+from overture.train.examples import Training
+from overture.train.loop import train
 from overture.train.state import checkpoints
 
 EVERYTHING: dict[str, Any] = {"reverb": 0.5, "noise": "rumble", "band": TELEPHONE_BAND, "mulaw": True}
@@ -115,32 +116,32 @@ def test_no_batch_is_larger_than_planned_and_seconds_are_those_that_were_seen(ru
     training = Training.prepare(run)
     rate, speeds, kept = run.frontend.rate, set(), 0
     for number, rows in enumerate(training.plan.updates(0)):
-        seconds = training.seconds(rows, number)
+        seconds = training.seen(rows, number)
         seen = by_row(training.batches(rows, number, machine()))
         for index, s in zip(rows, seconds):
-            steps = len(seen[int(training.table.rows[index])])
+            steps = len(seen[int(training.examples.table.rows[index])])
             assert abs(steps / rate - s) <= 1 / rate and steps <= samples(run.data.max_seconds, rate)
             assert s <= training.plan.lengths[index] + 1e-9
-            whole = training.table.numpy("duration")[index]
+            whole = training.examples.table.numpy("duration")[index]
             kept += s == run.data.max_seconds
             if s < run.data.max_seconds:
                 speeds.add(round(whole / s, 3))
         for batch, _ in training.batches(rows, number, machine()):
-            assert batch.x.numel() / rate <= run.plan.micro_seconds + len(batch.rows) / rate
+            assert batch.x.numel() / rate <= run.plan.micro + len(batch.rows) / rate
     assert speeds == {0.9, 1.0, 1.1} and kept > 0  # each was drawn, and long ones were cropped
     rows = training.plan.largest()
     for batch, _ in training.largest(machine()):
-        at = [int(np.flatnonzero(training.table.rows == r)[0]) for r in batch.rows]
+        at = [int(np.flatnonzero(training.examples.table.rows == r)[0]) for r in batch.rows]
         np.testing.assert_allclose(batch.lengths / rate, training.plan.lengths[at], atol=1 / rate)
     plain = Training.prepare(replace(run, data=replace(run.data, augment=None)))
-    assert np.array_equal(plain.seconds(rows, 0), plain.plan.lengths[rows])
+    assert np.array_equal(plain.seen(rows, 0), plain.plan.lengths[rows])
 
 
 def test_the_shortest_that_a_model_sees_is_min_seconds_at_the_highest_speed(run: Run, table: Table) -> None:
     durations = table.numpy("duration")
     bound = float(np.sort(durations)[5])
     training = Training.prepare(replace(run, data=replace(run.data, min_seconds=bound)))
-    assert training.left_out == int((durations / 1.1 < bound).sum()) > int((durations < bound).sum())
+    assert training.examples.too_short == int((durations / 1.1 < bound).sum()) > int((durations < bound).sum())
 
 
 def test_scoring_sees_the_recordings_as_they_are(table: Table) -> None:
@@ -171,11 +172,11 @@ def test_labels_stay_those_of_the_row(run: Run) -> None:
 
     labelled = replace(run, players=(replace(run.players[0], objective=Spells()),))
     training = Training.prepare(labelled)
-    texts = training.table.numpy("text")
+    texts = training.examples.table.numpy("text")
     for batch, _ in training.batches(training.plan.updates(0)[0], 3, machine()):
         assert batch.labels is not None and batch.label_lengths is not None
         for row, ids, n in zip(batch.rows.tolist(), batch.labels.tolist(), batch.label_lengths.tolist()):
-            text = texts[int(np.flatnonzero(training.table.rows == row)[0])]
+            text = texts[int(np.flatnonzero(training.examples.table.rows == row)[0])]
             assert "".join(map(chr, ids[:n])) == text
 
 
@@ -201,7 +202,7 @@ def test_a_killed_run_goes_on_to_the_bit_and_records_what_was_mixed_in(run: Run,
     training = Training.prepare(run)
     at, seconds = Position(), 0.0
     for number in range(run.loop.updates):
-        seconds += float(training.seconds(training.plan.updates(at.epoch)[at.index], number).sum())
+        seconds += float(training.seen(training.plan.updates(at.epoch)[at.index], number).sum())
         at = at.next(training.plan)
     assert outcome.audio_hours * 3600 == pytest.approx(seconds)
     about = json.loads((tmp_path / "parts" / "run.json").read_text())
@@ -222,13 +223,13 @@ def test_spectrograms_are_of_altered_samples_and_cannot_be_stored(table: Table) 
         Training.prepare(replace(run, data=data))
     training = Training.prepare(replace(run, data=replace(data, cache=False)))
     live = Live(table, LogMel())
-    source = training.source
+    source = training.examples.source
     assert isinstance(source, Augmented)
     steps = set()
     for index in range(12):
         wave = live.wave(index)
-        speed = source.augmenter.speed(Draws(0, 4).example(int(training.table.rows[index]), 5))
-        x = source.altered(index, int(training.table.rows[index]), Draws(0, 4), 10**6)
+        speed = source.augmenter.speed(Draws(0, 4).example(int(training.examples.table.rows[index]), 5))
+        x = source.altered(index, int(training.examples.table.rows[index]), Draws(0, 4), 10**6)
         assert len(x) == LogMel().steps(speed_steps(len(wave), speed)) and speed in (0.9, 1.1)
         steps.add(len(x) > len(live[index]))
     assert steps == {True, False}

@@ -21,7 +21,8 @@ from overture.errors import OvertureError
 from overture.recipes import get
 from overture.run import Data, Run
 from overture.train.engine import Engine
-from overture.train.loop import Training, train
+from overture.train.examples import Training
+from overture.train.loop import train
 from overture.train.track import read_metrics
 
 from ..laws.conftest import tensors
@@ -231,7 +232,7 @@ def tiny(**changes: Any) -> Run:
 
 def test_a_mixed_run_stopped_and_resumed_is_never_stopped(tmp_path: Path) -> None:
     run = tiny(mix=MIXED)
-    run = replace(run, plan=replace(run.plan, update_seconds=60.0, micro_seconds=60.0))
+    run = replace(run, plan=replace(run.plan, update=60.0, micro=60.0))
 
     class Killed(Exception):
         pass
@@ -279,7 +280,7 @@ def test_matched_rows_are_what_is_trained_on(tmp_path: Path) -> None:
     assert [c["value"] for c in lines] == sorted(two) and all(c["speakers"] == 1 for c in lines)
     assert all(c["hours"] == pytest.approx(0.006, rel=0.005) for c in lines) and "share" not in lines[0]
     training = Training.prepare(run)
-    assert np.array_equal(training.table.rows, table_.rows) and training.left_out == too_short
+    assert np.array_equal(training.examples.table.rows, table_.rows) and training.examples.too_short == too_short
     both = composition(replace(run.data, mix=MIXED), table_)
     assert [c["column"] for c in both][:3] == ["speaker", "speaker", "language"] and "share" in both[-1]
     with Engine.start() as engine:

@@ -21,8 +21,9 @@ from overture.data.lengths import samples
 from overture.recipes import INDEX, get, load
 from overture.run import Run
 from overture.train.engine import Engine
+from overture.train.examples import Training
 from overture.train.health import IllRun
-from overture.train.loop import Trainer, Training, train
+from overture.train.loop import Trainer, train
 from overture.train.track import read_metrics
 
 from .conftest import tensors
@@ -73,8 +74,8 @@ def test_law_1_stopped_and_resumed_twice_is_never_stopped(run: Run, tmp_path: Pa
 
 
 def test_law_2_one_batch_is_its_utterances_accumulated(still: Run) -> None:
-    once = replace(still, plan=replace(still.plan, update_seconds=8.0, micro_seconds=8.0))
-    many = replace(still, plan=replace(still.plan, update_seconds=8.0, micro_seconds=2.0))
+    once = replace(still, plan=replace(still.plan, update=8.0, micro=8.0))
+    many = replace(still, plan=replace(still.plan, update=8.0, micro=2.0))
     a, micro_a = gradients(once)
     b, micro_b = gradients(many)
     assert micro_a == 1 and micro_b >= 4

@@ -110,7 +110,7 @@ def test_nothing_of_the_optimizer_is_carried_over(earlier: Path, home: Path) -> 
         trainer = Trainer(continued(tiny(), earlier.name, home), engine, home)
     for state in trainer.state.optimizers["model"].state.values():
         assert all(not bool(value.any()) for value in state.values())  # moments and the count of steps
-    assert (trainer.state.update, trainer.state.position.epoch, trainer.state.audio_seconds) == (0, 0, 0.0)
+    assert (trainer.state.update, trainer.state.position.epoch, trainer.state.seen) == (0, 0, 0.0)
     assert trainer.start is not None and trainer.start["optimizer"] == "fresh"
 
 

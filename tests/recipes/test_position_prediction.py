@@ -17,7 +17,8 @@ from overture.recipes import get
 from overture.recipes.position_prediction import OVERLAPPING, SEPARATE, TOKENS, claim, published
 from overture.run import Run
 from overture.train.engine import Engine
-from overture.train.loop import Trainer, Training
+from overture.train.examples import Training
+from overture.train.loop import Trainer
 
 SIZES = ("tiny", "default", "published")
 

@@ -16,8 +16,9 @@ from overture.recipes import get
 from overture.recipes.w2v_bert import COLLAPSES, EXEMPT, SMALL, TASK, claim
 from overture.run import Run
 from overture.train.engine import Engine
+from overture.train.examples import Training
 from overture.train.health import check_tolerated
-from overture.train.loop import Trainer, Training, train
+from overture.train.loop import Trainer, train
 from overture.train.track import read_metrics
 
 ALL = ("tiny", "default", "published")
@@ -138,7 +139,7 @@ def test_two_losses_teach_two_stacks_and_only_the_contrast_the_codebook() -> Non
 
 
 def gradients(run: Run, micro: float) -> tuple[dict[str, torch.Tensor], int]:
-    plan = replace(run.plan, update_seconds=8.0, micro_seconds=micro)
+    plan = replace(run.plan, update=8.0, micro=micro)
     with Engine.start() as engine:
         training = Training.prepare(replace(run, plan=plan))
         trainer = Trainer(replace(run, plan=plan), engine)

@@ -13,7 +13,8 @@ from overture.recipes import get
 from overture.recipes.wav2vec2 import EXEMPT, claim
 from overture.run import Run
 from overture.train.engine import Engine
-from overture.train.loop import Trainer, Training
+from overture.train.examples import Training
+from overture.train.loop import Trainer
 
 SIZES = ("tiny", "default", "published")
 
@@ -31,7 +32,7 @@ def test_the_published_size_is_transformers_base() -> None:
     assert (optim.lr, optim.warmup, run.loop.updates) == (5e-4, 0.08, 400_000)
     assert (objective.negatives, objective.kappa, objective.diversity, objective.identical) == (100, 0.1, 0.1, "mask")
     assert objective.temperature == Annealing(first=2.0, least=0.5, factor=0.999995)
-    assert run.plan.update_seconds == pytest.approx(1.6 * 3600, rel=0.03)  # "a total batch size of 1.6 h"
+    assert run.plan.update == pytest.approx(1.6 * 3600, rel=0.03)  # "a total batch size of 1.6 h"
     assert run.data.max_seconds * run.frontend.rate == 250_000
 
 
@@ -73,7 +74,7 @@ def test_without_diversity_accumulation_changes_no_gradient() -> None:
     assert not [n for n, v in flatten(still).items() if n.endswith("dropout") and v]
     found = []
     for micro in (8.0, 2.0):
-        found.append(gradients(replace(still, plan=replace(still.plan, update_seconds=8.0, micro_seconds=micro))))
+        found.append(gradients(replace(still, plan=replace(still.plan, update=8.0, micro=micro))))
     (once, one), (many, several) = found
     assert one == 1 and several >= 4
     for name in once:

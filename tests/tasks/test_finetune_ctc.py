@@ -141,7 +141,7 @@ def recognising(pretraining: Run, start: str | None) -> Run:
     return Run(
         recipe="ctc", size="finetune", data=Data(where=WHERE), frontend=pretraining.frontend,
         model=CTCModel(encoder=pretraining.model, units=units),
-        players=(Player(objective=Transcribe(units=units)),), plan=Plan(update_seconds=10.0, micro_seconds=10.0),
+        players=(Player(objective=Transcribe(units=units)),), plan=Plan(update=10.0, micro=10.0),
         loop=pretraining.loop, start=start,
     )  # fmt: skip
 

@@ -76,7 +76,7 @@ def waves(updates: int = 2, where: str | None = None) -> Run:
         frontend=Waveform(),
         model=Strided(),
         players=(Player(objective=Loudness()),),
-        plan=Plan(update_seconds=12.0, micro_seconds=12.0),
+        plan=Plan(update=12.0, micro=12.0),
         loop=Loop(updates=updates, log_every=1, precision="fp32"),
     )
 

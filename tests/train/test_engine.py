@@ -40,7 +40,7 @@ def test_more_processes_than_utterances(tmp_path: Path, torchrun: Callable[..., 
         "--where",
         "duration between 1.4 and 1.6 and language = 'en-US'",
         "--set",
-        "plan.update_seconds=1.7",
+        "plan.update=1.7",
     ]
     torchrun(3, "tera:tiny", *few, "--out", str(tmp_path / "three"))
     torchrun(1, "tera:tiny", *few, "--out", str(tmp_path / "one"))

@@ -19,7 +19,8 @@ from overture.objectives.reconstruction import MaskedReconstruction
 from overture.recipes import get
 from overture.run import Optim, Player, Run
 from overture.train.engine import Engine
-from overture.train.loop import Trainer, Training, train
+from overture.train.examples import Training
+from overture.train.loop import Trainer, train
 from overture.train.optim import rate, share_parameters
 
 from ..laws.conftest import tensors

@@ -54,7 +54,7 @@ def published() -> Run:
                 optim=Optim(lr=5e-5, betas=(0.9, 0.98), eps=1e-6, warmup=0.1, clip=1e9),
             ),
         ),
-        plan=Plan(update_seconds=16 * 87.5, micro_seconds=87.5, longest_squared=1750.0),
+        plan=Plan(update=16 * 87.5, micro=87.5, longest_squared=1750.0),
         loop=Loop(updates=100_000, log_every=100, checkpoint_every=10_000),
     )
 

@@ -60,7 +60,7 @@ def published() -> Run:
                 objective=PositionPrediction(), optim=Optim(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, warmup=0.05)
             ),
         ),
-        plan=Plan(update_seconds=256.0, micro_seconds=256.0),
+        plan=Plan(update=256.0, micro=256.0),
         loop=Loop(updates=66_300, log_every=100, checkpoint_every=2_000),
     )
 
@@ -76,7 +76,7 @@ def default() -> Run:
         players=(
             Player(objective=PositionPrediction(context=RandomKeep(share=0.5)), optim=Optim(lr=1e-3, warmup=0.1)),
         ),
-        plan=Plan(update_seconds=64.0, micro_seconds=64.0),
+        plan=Plan(update=64.0, micro=64.0),
         loop=Loop(updates=1500, log_every=10, checkpoint_every=250),
     )
 
@@ -89,7 +89,7 @@ def tiny() -> Run:
         size="tiny",
         data=Data(where="duration between 1 and 3", min_seconds=1.0, max_seconds=1.0),
         model=replace(LAPTOP, layers=2, dim=32, heads=2, ffn=64, dropout=0.1),
-        plan=Plan(update_seconds=12.0, micro_seconds=6.0),
+        plan=Plan(update=12.0, micro=6.0),
         loop=Loop(updates=12, log_every=2, checkpoint_every=4, precision="fp32"),
     )
 
@@ -107,7 +107,7 @@ def claim() -> Claim:
         frontend=replace(SEPARATE, high=4_000.0),  # the digits are of 8 kHz
         data=replace(base.data, min_seconds=0.4, max_seconds=0.4),
         model=none,
-        plan=Plan(update_seconds=32.0, micro_seconds=32.0),
+        plan=Plan(update=32.0, micro=32.0),
         loop=replace(base.loop, updates=1200),
     )
     placed = replace(none, positions="sinusoid")

@@ -51,7 +51,7 @@ def published() -> Run:
                 optim=Optim(lr=1e-4, betas=(0.95, 0.999), weight_decay=5e-7, warmup=1000 / 916_667),
             ),
         ),
-        plan=Plan(update_seconds=24 * 10.24, micro_seconds=24 * 10.24, longest_squared=8_000.0),
+        plan=Plan(update=24 * 10.24, micro=24 * 10.24, longest_squared=8_000.0),
         loop=Loop(updates=916_667, log_every=100, checkpoint_every=4_000),
     )
 
@@ -65,7 +65,7 @@ def default() -> Run:
         frontend=AST,
         model=LAPTOP,
         players=(Player(objective=PatchPrediction(), optim=Optim(lr=1e-3, betas=(0.95, 0.999), warmup=0.1)),),
-        plan=Plan(update_seconds=60.0, micro_seconds=60.0),
+        plan=Plan(update=60.0, micro=60.0),
         loop=Loop(updates=600, log_every=10, checkpoint_every=100),
     )
 
@@ -78,7 +78,7 @@ def tiny() -> Run:
         size="tiny",
         data=Data(where="duration between 0.5 and 3", max_seconds=2.0),
         model=replace(LAPTOP, frames=192, layers=2, dim=32, heads=2, ffn=64, dropout=0.1),
-        plan=Plan(update_seconds=12.0, micro_seconds=6.0),
+        plan=Plan(update=12.0, micro=6.0),
         loop=Loop(updates=12, log_every=2, checkpoint_every=4, precision="fp32"),
     )
 

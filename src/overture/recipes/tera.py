@@ -46,7 +46,7 @@ def published() -> Run:
         frontend=LogMel(),
         model=SpectrogramTransformer(layers=3, dim=768, heads=12, ffn=3072, dropout=0.1, attention_dropout=0.1),
         players=(Player(objective=MaskedReconstruction(), optim=Optim(lr=2e-4, warmup=0.07, clip=5.0)),),
-        plan=Plan(update_seconds=32 * 12.3, micro_seconds=32 * 12.3, longest_squared=8_000.0),
+        plan=Plan(update=32 * 12.3, micro=32 * 12.3, longest_squared=8_000.0),
         loop=Loop(updates=1_000_000, log_every=100, checkpoint_every=10_000),
     )
 
@@ -59,7 +59,7 @@ def default() -> Run:
         frontend=LogMel(),
         model=SpectrogramTransformer(dim=256, heads=4, ffn=1024, dropout=0.0, attention_dropout=0.0, init=1 / 16),
         players=(Player(objective=MaskedReconstruction(), optim=Optim(lr=1e-3, warmup=0.07, clip=5.0)),),
-        plan=Plan(update_seconds=15.0, micro_seconds=15.0),
+        plan=Plan(update=15.0, micro=15.0),
         loop=Loop(updates=4000, log_every=40, checkpoint_every=400),
     )
 
@@ -71,7 +71,7 @@ def tiny() -> Run:
         size="tiny",
         data=Data(where="duration between 0.5 and 3", max_seconds=2.0),
         model=SpectrogramTransformer(layers=2, dim=32, heads=2, ffn=64, dropout=0.1, attention_dropout=0.0),
-        plan=Plan(update_seconds=12.0, micro_seconds=6.0),
+        plan=Plan(update=12.0, micro=6.0),
         loop=Loop(updates=12, log_every=2, checkpoint_every=4, precision="fp32"),
     )
 

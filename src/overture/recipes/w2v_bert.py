@@ -63,7 +63,7 @@ def published() -> Run:
         frontend=LogMel(),
         model=W2vBert(),
         players=(Player(objective=ContrastAndPredict(), optim=Optim(lr=2e-3, warmup=0.0625, betas=(0.9, 0.98))),),
-        plan=Plan(update_seconds=2048 * 32.0, micro_seconds=8 * 32.0, longest_squared=8 * 32.0**2),
+        plan=Plan(update=2048 * 32.0, micro=8 * 32.0, longest_squared=8 * 32.0**2),
         loop=Loop(updates=400_000, log_every=100, checkpoint_every=5_000),
     )
 
@@ -77,7 +77,7 @@ def default() -> Run:
         frontend=LogMel(),
         model=SMALL,
         players=(Player(objective=TASK, optim=Optim(lr=1e-3, warmup=0.07)),),
-        plan=Plan(update_seconds=30.0, micro_seconds=30.0),
+        plan=Plan(update=30.0, micro=30.0),
         loop=Loop(updates=1500, log_every=10, checkpoint_every=250),
     )
 
@@ -91,7 +91,7 @@ def tiny() -> Run:
         size="tiny",
         data=Data(where="duration between 0.5 and 3", max_seconds=2.0),
         model=replace(sizes, entries=16, code_dim=16, contrast_dim=16),
-        plan=Plan(update_seconds=12.0, micro_seconds=6.0),
+        plan=Plan(update=12.0, micro=6.0),
         loop=Loop(updates=12, log_every=2, checkpoint_every=4, precision="fp32"),
     )
 

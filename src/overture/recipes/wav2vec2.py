@@ -69,7 +69,7 @@ def published() -> Run:
                 optim=Optim(lr=5e-4, betas=(0.9, 0.98), eps=1e-6, warmup=0.08, clip=1e9),
             ),
         ),
-        plan=Plan(update_seconds=64 * 87.5, micro_seconds=87.5, longest_squared=1400.0),
+        plan=Plan(update=64 * 87.5, micro=87.5, longest_squared=1400.0),
         loop=Loop(updates=400_000, log_every=100, checkpoint_every=10_000),
     )
 
@@ -83,7 +83,7 @@ def default() -> Run:
         frontend=Waveform(),
         model=SMALL,
         players=(Player(objective=KEEP, optim=Optim(lr=1e-3, betas=(0.9, 0.98), eps=1e-6, warmup=0.08)),),
-        plan=Plan(update_seconds=32.0, micro_seconds=32.0),
+        plan=Plan(update=32.0, micro=32.0),
         loop=Loop(updates=2000, log_every=10, checkpoint_every=250),
     )
 
@@ -96,7 +96,7 @@ def tiny() -> Run:
         size="tiny",
         data=Data(where="duration between 0.5 and 3", max_seconds=2.0),
         model=TINY,
-        plan=Plan(update_seconds=12.0, micro_seconds=6.0),
+        plan=Plan(update=12.0, micro=6.0),
         loop=Loop(updates=12, log_every=2, checkpoint_every=4, precision="fp32"),
     )
 

@@ -221,7 +221,7 @@ def tune(
                 frontend=pretraining.frontend,
                 model=goal.model,
                 players=(player_of(goal, rows.encoder, masked, schedule, rate),),
-                plan=Plan(update_seconds=seconds, micro_seconds=micro_seconds or seconds),
+                plan=Plan(update=seconds, micro=micro_seconds or seconds),
                 loop=Loop(
                     updates=updates,
                     checkpoint_every=100,

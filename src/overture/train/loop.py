@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -24,109 +24,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import overture
 from overture.config import to_dict
-from overture.data.batch import Batch
 from overture.data.draws import Draws
-from overture.data.lengths import samples
-from overture.data.mixture import Epochs, composition, rows_of
-from overture.data.plan import BatchPlan, Position
-from overture.data.source import Augmented, Cached, Live, Source, collate, in_order
-from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.models import start as starts
-from overture.run import Labelled, Learning, Player, Run
+from overture.run import Learning, Player, Run
 from overture.train import health
 from overture.train import state as checkpoint
 from overture.train.engine import Engine, TrainStep
+from overture.train.examples import Batches, Training
 from overture.train.optim import build_optimizer, clip_, frozen_now, rate, share_parameters
 from overture.train.track import JsonlTracker, Tracker
 
 Record = dict[str, Any]
-Batches = list[tuple[Batch, bool]]  # the micro-batches of one device in one update, and whether each counts
-AHEAD = 3  # updates whose batches are prepared while one is computed
-
-
-@dataclass(frozen=True)
-class Training:
-    """The examples of a run, ready."""
-
-    run: Run
-    table: Table
-    source: Source
-    plan: BatchPlan
-    labels: list[list[int]] | None  # by row, for objectives that learn from a column
-    left_out: int  # utterances under data.min_seconds, at the highest speed
-
-    @classmethod
-    def prepare(cls, run: Run, progress: Callable[[str, float], None] | None = None) -> "Training":
-        """Open the corpus, compute or map its features, make the plan. `progress` is told what is done and its share.
-
-        Raises OvertureError for whatever is wrong with the corpus, before the first update.
-        """
-        table, too_short = rows_of(run.data)
-        augment, mix = run.data.augment, run.data.mix
-        durations = table.numpy("duration")
-        told = None if progress is None else (lambda share: progress("features", share))
-        if augment is not None:
-            Augmented.check(run.frontend, run.data.cache)
-        clean = Cached.open(table, run.frontend, told) if run.data.cache else Live(table, run.frontend)
-        source: Source = clean if augment is None else Augmented(clean, table, run.frontend, augment, told)
-        plan = BatchPlan(
-            durations / (augment.slowest if augment else 1.0),  # no batch can be larger than planned
-            update=run.plan.update_seconds,
-            micro=run.plan.micro_seconds,
-            longest_squared=run.plan.longest_squared,
-            longest=run.data.max_seconds,
-            seed=run.seed,
-            draw=Epochs(mix, table, np.minimum(durations, run.data.max_seconds), run.seed) if mix else None,
-        )
-        return cls(run, table, source, plan, _labels(run, table), too_short)
-
-    def batches(self, rows: np.ndarray, update: int, engine: Engine) -> Batches:
-        """What this device computes of an update."""
-        draws = Draws(self.run.seed, update)
-        longest = samples(self.run.data.max_seconds, self.run.frontend.frame_rate)
-        return [
-            (
-                collate(self.source, self.table.rows, micro.rows, longest=longest, draws=draws, labels=self.labels),
-                micro.real,
-            )
-            for micro in self.plan.micro_batches(rows, rank=engine.rank, world=engine.world)
-        ]
-
-    def largest(self, engine: Engine) -> Batches:
-        """What this device computes of the largest planned update, every utterance as long as it can be."""
-        slowest = replace(self, source=self.source.slowest()) if isinstance(self.source, Augmented) else self
-        return slowest.batches(self.plan.largest(), 0, engine)
-
-    def seconds(self, rows: np.ndarray, update: int) -> np.ndarray:
-        """(B,) s of audio that an update sees of each of its rows."""
-        if not isinstance(self.source, Augmented):
-            return np.asarray(self.plan.lengths[rows])
-        drawn = self.source.seconds(rows, self.table.rows[rows], Draws(self.run.seed, update))
-        return np.asarray(np.minimum(drawn, self.run.data.max_seconds))
-
-    def stream(self, update: int, position: Position, engine: Engine) -> Iterator[tuple[np.ndarray, Batches]]:
-        """Updates from `update` at `position` on, without end, prepared ahead in threads."""
-
-        def places() -> Iterator[tuple[int, np.ndarray]]:
-            number, at = update, position
-            while True:
-                yield number, self.plan.updates(at.epoch)[at.index]
-                number, at = number + 1, at.next(self.plan)
-
-        def fetch(place: tuple[int, np.ndarray]) -> tuple[np.ndarray, Batches]:
-            number, rows = place
-            return rows, self.batches(rows, number, engine)
-
-        return in_order(fetch, places(), ahead=AHEAD)
-
-
-def _labels(run: Run, table: Table) -> list[list[int]] | None:
-    labellers = [p.objective for p in run.players if isinstance(p.objective, Labelled)]
-    if not labellers:
-        return None
-    ids, values = table.numpy("id"), table.numpy(labellers[0].column)
-    return [labellers[0].encode(value or "", str(row)) for row, value in zip(ids, values)]
 
 
 @dataclass(frozen=True)
@@ -225,8 +134,8 @@ class Trainer:
                     self.backward(index, batches, Draws(self.run.seed, 0))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OvertureError(
-                f"the largest planned micro-batch ({self.run.plan.micro_seconds:g} s of audio) does not fit in memory: "
-                "lower plan.micro_seconds; the update stays the same, by accumulation"
+                f"the largest planned micro-batch ({self.run.plan.micro:g} {training.examples.unit}) does not fit in memory: "
+                "lower plan.micro; the update stays the same, by accumulation"
             ) from error
         for parameter in model.parameters():
             parameter.grad = None
@@ -277,8 +186,9 @@ class Outcome:
     finished: bool  # false: interrupted, the same call goes on
     updates: int
     seconds: float  # of training, over all starts
-    audio_hours: float
     flops: float
+    audio_hours: float = 0.0  # of speech, or
+    tokens: float = 0.0  # of text
 
 
 def train(
@@ -307,9 +217,9 @@ def train(
         if engine.first:
             rows = training.plan.largest()
             padded = len(rows) * float(training.plan.lengths[rows].max())
-            flops_file.write_text(json.dumps({"flops_per_padded_second": flops / padded}))
+            flops_file.write_text(json.dumps({"flops_per_padded_unit": flops / padded}))
     engine.barrier()
-    flops_per_second = json.loads(flops_file.read_text())["flops_per_padded_second"]
+    flops_per_unit = json.loads(flops_file.read_text())["flops_per_padded_unit"]
     open_trackers: list[Tracker] = []
     if engine.first:
         open_trackers = [JsonlTracker(folder, resumed_at=state.update), *(t(folder) for t in trackers)]
@@ -343,7 +253,7 @@ def train(
         tolerated.update(f.rule for f in findings if f.rule in run.loop.tolerate)
         if stopping:
             if engine.first:
-                ids = training.table.take(rows).numpy("id").tolist()
+                ids = training.examples.ids(rows)
                 (folder / "bad_update.json").write_text(json.dumps({"update": state.update, "rows": ids}, indent=1))
             raise health.IllRun(f"stopped at update {state.update}: {stopping[0].rule}: {stopping[0].message}")
 
@@ -358,13 +268,13 @@ def train(
                 rows, batches = next(stream)
                 record, result, findings = trainer.step(batches)
                 stop_if_ill(findings, rows)
-                lengths = training.seconds(rows, state.update)
+                lengths = training.seen(rows, state.update)
                 padded, real = padded + len(rows) * float(lengths.max()), real + float(lengths.sum())
                 targets += result.targets
                 state.update += 1
                 state.position = state.position.next(training.plan)
                 state.seconds += time.perf_counter() - begun
-                state.audio_seconds += float(lengths.sum())
+                state.seen += float(lengths.sum())
                 stop = engine.sum(torch.tensor(float(interrupted()), device=engine.device)).item() > 0
                 last = state.update == run.loop.updates
                 if state.update % run.loop.log_every == 0 or last or state.update == 1:
@@ -384,7 +294,7 @@ def train(
                             "seconds": state.seconds,
                             "targets": result.targets,
                             "targets_per_s": targets / (now - since),
-                            "audio_hours": state.audio_seconds / 3600,
+                            **heard(training.examples.unit, state.seen),
                             "padding": 1 - real / padded,
                             "watch": watch,
                         }
@@ -403,38 +313,25 @@ def train(
         stream.close()  # type: ignore[attr-defined]  # a generator: ends its threads
         for tracker in open_trackers:
             tracker.close()
-    hours = state.audio_seconds / 3600
     done = state.update >= run.loop.updates
-    return Outcome(folder, done, state.update, state.seconds, hours, flops_per_second * state.audio_seconds)
+    seen = heard(training.examples.unit, state.seen)
+    return Outcome(folder, done, state.update, state.seconds, flops=flops_per_unit * state.seen, **seen)
+
+
+def heard(unit: str, seen: float) -> dict[str, float]:
+    """What a run has seen, as records and outcomes name it."""
+    return {"audio_hours": seen / 3600} if unit == "seconds" else {"tokens": seen}
 
 
 def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> None:
     """Write `run.json`, or hold the one that is there against this run. Raises OvertureError when the data has changed."""
     path = folder / "run.json"
-    table = training.table
-    mixed_in = training.source.augmenter.corpora if isinstance(training.source, Augmented) else []
-    tables = {"licence": (table, *mixed_in), "language": (table,), "source": (table, *mixed_in)}
-    data = {
-        "corpus": table.name,
-        "rows": len(table),
-        "hours": table.hours,
-        "fingerprint": table.fingerprint,
-        "too_short": training.left_out,
-        **{
-            f"{c}s": sorted(
-                {str(v) for t in of if c in t.columns.column_names for v in t.numpy(c).tolist() if v is not None}
-            )
-            for c, of in tables.items()
-            if c in table.columns.column_names
-        },
-        "mixed_in": {t.name: t.fingerprint for t in mixed_in},
-        "composition": composition(run.data, table),
-    }
+    data = training.examples.about()
     if path.exists():
         old = json.loads(path.read_text(encoding="utf8"))
         noted = old["data"].get("mixed_in", {})
-        pairs = [(old["data"]["corpus"], old["data"]["fingerprint"], table.fingerprint)]
-        for name, then, now in [*pairs, *((t.name, noted.get(t.name), t.fingerprint) for t in mixed_in)]:
+        pairs = [(old["data"]["corpus"], old["data"]["fingerprint"], data["fingerprint"])]
+        for name, then, now in [*pairs, *((n, noted.get(n), now) for n, now in data["mixed_in"].items())]:
             if then != now:
                 raise OvertureError(
                     f"{folder} was trained on corpus {name!r} ({then}), which has changed since ({now}). "

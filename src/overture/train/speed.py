@@ -8,7 +8,8 @@ import torch
 
 from overture.run import Run
 from overture.train.engine import Engine
-from overture.train.loop import Trainer, Training
+from overture.train.examples import Training
+from overture.train.loop import Trainer
 
 
 def measure(run: Run, updates: int) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class State:
     update: int = 0  # updates done
     position: Position = field(default_factory=Position)
     seconds: float = 0.0  # of training, over all starts
-    audio_seconds: float = 0.0  # seen, without padding
+    seen: float = 0.0  # s of audio or tokens, without padding
     targets: float = 0.0
 
     def tensors(self) -> dict[str, Tensor]:
@@ -53,7 +53,7 @@ class State:
             "update": self.update,
             "position": asdict(self.position),
             "seconds": self.seconds,
-            "audio_seconds": self.audio_seconds,
+            "seen": self.seen,
             "targets": self.targets,
         }
 

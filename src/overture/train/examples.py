@@ -1,0 +1,184 @@
+"""What a run trains on, made ready: its examples, the plan of its updates, and what one device computes of each.
+
+Speech and text differ in this file and nowhere above it: an example is an utterance, its length is in seconds; or it is a stretch of text,
+and its length is in tokens.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+
+from overture.data.batch import Batch
+from overture.data.draws import Draws
+from overture.data.lengths import samples
+from overture.data.mixture import Epochs, composition, rows_of
+from overture.data.plan import BatchPlan, Position
+from overture.data.source import Augmented, Cached, Live, Source, collate, in_order
+from overture.data.table import Table
+from overture.run import Labelled, Run
+from overture.train.engine import Engine
+
+Batches = list[tuple[Batch, bool]]  # the micro-batches of one device in one update, and whether each counts
+Progress = Callable[[str, float], None]  # is told what is done and its share
+AHEAD = 3  # updates whose batches are prepared while one is computed
+
+
+class Examples(Protocol):
+    """N things to train on, by index."""
+
+    @property
+    def unit(self) -> Literal["seconds", "tokens"]: ...
+
+    @property
+    def lengths(self) -> np.ndarray: ...  # (N,) of each at its longest, in units: what the plan counts
+
+    def batch(self, indices: np.ndarray, draws: Draws) -> Batch: ...
+
+    def seen(self, indices: np.ndarray, draws: Draws) -> np.ndarray: ...  # (B,) units that an update really has of each
+
+    def longest(self) -> "Examples": ...  # the same with each as long as it can be: what a batch may cost at most
+
+    def ids(self, indices: np.ndarray) -> list[str]: ...  # of the rows they are made of, for messages
+
+    def about(self) -> dict[str, Any]: ...  # for run.json
+
+
+@dataclass(frozen=True)
+class Utterances:
+    """The rows of a speech corpus."""
+
+    run: Run
+    table: Table
+    source: Source
+    labels: list[list[int]] | None  # by row, for objectives that learn from a column
+    too_short: int  # rows under data.min_seconds, at the highest speed
+
+    unit = "seconds"
+
+    @classmethod
+    def prepare(cls, run: Run, progress: Progress | None = None) -> Self:
+        """Open the corpus, compute or map its features. Raises OvertureError for whatever is wrong with it, before the first update."""
+        table, too_short = rows_of(run.data)
+        told = None if progress is None else (lambda share: progress("features", share))
+        augment = run.data.augment
+        if augment is not None:
+            Augmented.check(run.frontend, run.data.cache)
+        clean = Cached.open(table, run.frontend, told) if run.data.cache else Live(table, run.frontend)
+        source = clean if augment is None else Augmented(clean, table, run.frontend, augment, told)
+        return cls(run, table, source, _labels(run, table), too_short)
+
+    @property
+    def durations(self) -> np.ndarray:
+        """(N,) s of what is heard of each row as it was recorded."""
+        return np.asarray(np.minimum(self.table.numpy("duration"), self.run.data.max_seconds))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        augment = self.run.data.augment
+        slowest = augment.slowest if augment else 1.0  # no batch can be larger than planned
+        return np.asarray(np.minimum(self.table.numpy("duration") / slowest, self.run.data.max_seconds))
+
+    def epochs(self) -> Epochs | None:
+        """What a mixture draws of the rows, epoch by epoch."""
+        mix = self.run.data.mix
+        return Epochs(mix, self.table, self.durations, self.run.seed) if mix else None
+
+    def batch(self, indices: np.ndarray, draws: Draws) -> Batch:
+        longest = samples(self.run.data.max_seconds, self.run.frontend.frame_rate)
+        return collate(self.source, self.table.rows, indices, longest=longest, draws=draws, labels=self.labels)
+
+    def seen(self, indices: np.ndarray, draws: Draws) -> np.ndarray:
+        if not isinstance(self.source, Augmented):
+            return np.asarray(self.lengths[indices])
+        drawn = self.source.seconds(indices, self.table.rows[indices], draws)
+        return np.asarray(np.minimum(drawn, self.run.data.max_seconds))
+
+    def longest(self) -> "Utterances":
+        return replace(self, source=self.source.slowest()) if isinstance(self.source, Augmented) else self
+
+    def ids(self, indices: np.ndarray) -> list[str]:
+        found: list[str] = self.table.take(indices).numpy("id").tolist()
+        return found
+
+    def about(self) -> dict[str, Any]:
+        table = self.table
+        mixed_in = self.source.augmenter.corpora if isinstance(self.source, Augmented) else []
+        tables = {"licence": (table, *mixed_in), "language": (table,), "source": (table, *mixed_in)}
+        return {
+            "corpus": table.name,
+            "rows": len(table),
+            "hours": table.hours,
+            "fingerprint": table.fingerprint,
+            "too_short": self.too_short,
+            **{
+                f"{c}s": sorted(
+                    {str(v) for t in of if c in t.columns.column_names for v in t.numpy(c).tolist() if v is not None}
+                )
+                for c, of in tables.items()
+                if c in table.columns.column_names
+            },
+            "mixed_in": {t.name: t.fingerprint for t in mixed_in},
+            "composition": composition(self.run.data, table),
+        }
+
+
+@dataclass(frozen=True)
+class Training:
+    """The examples of a run, and the plan of its updates."""
+
+    run: Run
+    examples: Utterances
+    plan: BatchPlan
+
+    @classmethod
+    def prepare(cls, run: Run, progress: Progress | None = None) -> Self:
+        """Raises OvertureError for whatever is wrong with the corpus, before the first update."""
+        examples = Utterances.prepare(run, progress)
+        plan = BatchPlan(
+            examples.lengths,
+            update=run.plan.update,
+            micro=run.plan.micro,
+            longest_squared=run.plan.longest_squared,
+            seed=run.seed,
+            draw=examples.epochs(),
+        )
+        return cls(run, examples, plan)
+
+    def batches(self, rows: np.ndarray, update: int, engine: Engine) -> Batches:
+        """What this device computes of an update."""
+        draws = Draws(self.run.seed, update)
+        dealt = self.plan.micro_batches(rows, rank=engine.rank, world=engine.world)
+        return [(self.examples.batch(micro.rows, draws), micro.real) for micro in dealt]
+
+    def largest(self, engine: Engine) -> Batches:
+        """What this device computes of the largest planned update, every example as long as it can be."""
+        return replace(self, examples=self.examples.longest()).batches(self.plan.largest(), 0, engine)
+
+    def seen(self, rows: np.ndarray, update: int) -> np.ndarray:
+        """(B,) units that an update sees of each of its examples."""
+        return self.examples.seen(rows, Draws(self.run.seed, update))
+
+    def stream(self, update: int, position: Position, engine: Engine) -> Iterator[tuple[np.ndarray, Batches]]:
+        """Updates from `update` at `position` on, without end, prepared ahead in threads."""
+
+        def places() -> Iterator[tuple[int, np.ndarray]]:
+            number, at = update, position
+            while True:
+                yield number, self.plan.updates(at.epoch)[at.index]
+                number, at = number + 1, at.next(self.plan)
+
+        def fetch(place: tuple[int, np.ndarray]) -> tuple[np.ndarray, Batches]:
+            number, rows = place
+            return rows, self.batches(rows, number, engine)
+
+        return in_order(fetch, places(), ahead=AHEAD)
+
+
+def _labels(run: Run, table: Table) -> list[list[int]] | None:
+    labellers = [p.objective for p in run.players if isinstance(p.objective, Labelled)]
+    if not labellers:
+        return None
+    ids, values = table.numpy("id"), table.numpy(labellers[0].column)
+    return [labellers[0].encode(value or "", str(row)) for row, value in zip(ids, values)]
