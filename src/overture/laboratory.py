@@ -80,7 +80,7 @@ class Laboratory:
             "frontend": self._frontend(arm, task),
             "encoder": encoder,
             "seed": seed,
-            "format": 4,
+            "format": 5,
         }
         step = Step("judge", made_of, lambda folder: self._probe(folder, arm, run, seed, trial, table, rows))
         self.tell({"kind": "stage", "text": f"{self.study.names[number]}: {arm.name}, seed {seed}"})

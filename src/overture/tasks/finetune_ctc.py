@@ -27,8 +27,8 @@ from overture.tasks.probe import check_parts, strings
 from overture.tasks.transcripts import OUT, look
 
 RATES = (3e-4, 1e-3)
-UPDATES = 300
-UPDATE_SECONDS = 60.0
+UPDATES = 900
+UPDATE_SECONDS = 20.0  # many small updates: CTC stands still for the first hundreds of them, however large
 
 
 @dataclass(frozen=True, kw_only=True)
