@@ -8,7 +8,6 @@ is reported as stopped and takes part in no mean and no comparison.
 `trials` makes the labelled rows ready, `pretraining` trains the arms, `verdicts` says what the scores mean.
 """
 
-import json
 import math
 import os
 import shutil
@@ -21,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from overture import jsonfile
 from overture.data.features import LogMel
 from overture.data.source import Cached
 from overture.data.split import values_of
 from overture.data.table import Table, find_corpus
 from overture.errors import OvertureError
 from overture.models.sources import SOURCES
-from overture.pretraining import Pretraining, Trained, about
+from overture.pretraining import Pretraining, Trained
 from overture.run import Frontend, Run
 from overture.steps import Step
 from overture.study import Arm, Claim, Study
@@ -85,7 +85,7 @@ class Laboratory:
         step = Step("judge", made_of, lambda folder: self._probe(folder, arm, run, seed, trial, table, rows))
         self.tell({"kind": "stage", "text": f"{self.study.names[number]}: {arm.name}, seed {seed}"})
         folder = step.perform(self.home / "judged")
-        detail: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf8"))
+        detail = jsonfile.read_object(folder / "result.json")
         predictions = pq.read_table(folder / "predictions.parquet")
         events = predictions.column("correct" if task.metric == "accuracy" else "errors").to_numpy().astype(np.int64)
         gap = trial.trial.gap
@@ -113,7 +113,7 @@ class Laboratory:
         }
         if result.metric == "cer":
             record["wer"] = word_errors(result.predictions)
-        (folder / "result.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf8")
+        jsonfile.write(folder / "result.json", record)
         shutil.rmtree(folder / "features", ignore_errors=True)  # large, and soon made again
 
     def _result(
@@ -202,12 +202,11 @@ class Laboratory:
             )
             found.write_predictions(folder / "predictions.parquet")
             record = {"value": found.value, "ci95": found.interval, "rate": found.rate}
-            (folder / "result.json").write_text(json.dumps(record, indent=1), encoding="utf8")
+            jsonfile.write(folder / "result.json", record)
 
         self.tell({"kind": "stage", "text": f"{self.study.names[number]}: {name}, a reference from outside"})
         folder = Step("outside", made_of, probe).perform(self.home / "judged")
-        result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf8"))
-        return result
+        return jsonfile.read_object(folder / "result.json")
 
     def conduct(self, pairs: Pairs) -> dict[str, Any]:
         """Everything, and the tables of it: arms, comparisons, cost, data. `pairs` says which arms of a task to compare."""
@@ -389,7 +388,7 @@ def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, A
 
 def _heard(folder: Path) -> dict[str, Any]:
     """What a run was trained on, in rows, hours and, where it was matched or mixed by a column, by the values of that."""
-    said = about(folder)
+    said = jsonfile.read_object(folder / "run.json")
     return {
         "corpus": said["config"]["data"]["corpus"],
         **{k: said["data"][k] for k in ("rows", "hours", "composition")},

@@ -3,10 +3,10 @@
 A run ends by having made its updates, or by a health rule that stopped it; a study does neither a second time.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from overture import jsonfile
 from overture.config import to_dict
 from overture.data.mixture import rows_of
 from overture.run import Run
@@ -58,22 +58,18 @@ def stopped(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(folder: Path, ended: dict[str, Any]) -> None:
-    path = folder / "outcome.json"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(ended), encoding="utf8")
-    part.replace(path)
+    jsonfile.write(folder / "outcome.json", ended)
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
     path = folder / "outcome.json"
     if not path.exists():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
-    return found
+    return jsonfile.read_object(path)
 
 
 def same_data(run: Run, folder: Path) -> bool:
     """Whether the corpus of `run` is still what the run in `folder` was trained on."""
     table, _ = rows_of(run.data)
-    about = json.loads((folder / "run.json").read_text(encoding="utf8"))
+    about = jsonfile.read_object(folder / "run.json")
     return bool(about["data"]["fingerprint"] == table.fingerprint)

@@ -4,7 +4,6 @@ An arm of several stages (multilingual first, then the target language) is a cha
 on from, so a stage that two arms share is trained once a seed, and a killed study goes on where it was.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from overture import outcome
+from overture import jsonfile, outcome
 from overture.config import fingerprint
 from overture.data.split import same_recordings
 from overture.data.table import Table
@@ -142,11 +141,5 @@ class Pretraining:
                     raise KeyboardInterrupt
                 outcome.keep(found)
             cost = outcome.kept(folder) or outcome.stopped(folder) or {}
-        cost["parameters"] = about(folder)["parameters"]
+        cost["parameters"] = jsonfile.read_object(folder / "run.json")["parameters"]
         return cost
-
-
-def about(folder: Path) -> dict[str, Any]:
-    """What `run.json` says of a run of ours."""
-    found: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf8"))
-    return found

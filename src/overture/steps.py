@@ -5,13 +5,13 @@ of steps. `step.json` is written last, so a folder without it is unfinished: the
 it left, which is how a killed study goes on where it was.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from overture import jsonfile
 from overture.config import fingerprint, to_dict
 
 
@@ -44,7 +44,5 @@ class Step:
                 "inputs": [f"{i.name}-{i.fingerprint}" for i in self.inputs],
                 "seconds": time.perf_counter() - begun,
             }
-            part = folder / "step.json.part"
-            part.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf8")
-            part.replace(folder / "step.json")
+            jsonfile.write(folder / "step.json", record)
         return folder

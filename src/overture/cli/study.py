@@ -1,6 +1,5 @@
 """The verbs about several runs: check a claim, compare recipes."""
 
-import json
 import math
 import re
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from overture import jsonfile
 from overture.config import fingerprint
 from overture.errors import OvertureError, near
 from overture.tasks import TASKS
@@ -47,7 +47,7 @@ def check(
     folders = {arm: [runs / name for name in found] for arm, found in result["runs"].items()}
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{recipe}.json"
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    jsonfile.write(path, result)
     console.print(comparison_table(result))
     console.print(
         f"{recipe}: the claim {result['verdict']}" if result["verdict"] != "undecided" else f"{recipe}: undecided"
@@ -141,7 +141,7 @@ def compare(
     recipe_names = "-".join(dict.fromkeys(Path(n).name.replace(":", "-") for n in names))
     stem = f"compare-{recipe_names}-{fingerprint([study, budget])[:6]}"
     path = runs / f"{stem}.json"
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    jsonfile.write(path, result)
     console.print(comparison_table(result))
     sure = "and its lead over every other is real" if result["best_is_real"] else "but its lead could be chance"
     console.print(f"best: {result['best']}, {sure}")
@@ -198,14 +198,12 @@ def speed_of(run: "Run", home: Path, *, times: int) -> dict[str, Any]:
     def calibrate(folder: Path) -> None:
         found = [measure(run, UPDATES) for _ in range(times)]
         seconds = [one["seconds per update"] for one in found]
-        (folder / "speed.json").write_text(
-            json.dumps({**min(found, key=lambda one: one["seconds per update"]), "measured": seconds}), encoding="utf8"
-        )
+        fastest = min(found, key=lambda one: one["seconds per update"])
+        jsonfile.write(folder / "speed.json", {**fastest, "measured": seconds})
 
     made_of = {"run": run, "measurements": times, "updates": UPDATES}
     folder = Step("speed", made_of, calibrate).perform(home / "judged")
-    speed: dict[str, Any] = json.loads((folder / "speed.json").read_text(encoding="utf8"))
-    return speed
+    return jsonfile.read_object(folder / "speed.json")
 
 
 def cost_of(speed: "Mapping[str, Any]", unit: str) -> float:

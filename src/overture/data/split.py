@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from overture import jsonfile
 from overture.data.table import Table, about_corpus, find_corpus
 from overture.errors import OvertureError, near
 
@@ -54,9 +55,7 @@ class Split:
             "corpus": self.corpus, "fingerprint": self.fingerprint, "rule": self.rule, "counts": self.counts, "left_out": self.left_out,
             "ids": {part: ids[rows].tolist() for part, rows in self.rows.items()},
         }  # fmt: skip
-        draft = path.with_name(path.name + ".draft")
-        draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
-        draft.replace(path)
+        jsonfile.write(path, record)
 
     @classmethod
     def load(cls, path: Path, table: Table) -> Self:

@@ -7,7 +7,6 @@ strides were changed, at which Gumbel temperature it goes on, and what the weigh
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -18,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from overture import recipes
+from overture import jsonfile, recipes
 from overture.config import from_dict, to_dict
 from overture.data.features import Waveform
 from overture.data.table import Table
@@ -58,8 +57,8 @@ class Origin:
         """`start`: a folder, relative to `home`. Raises OvertureError when it holds no weights, or none that can be used."""
         folder = Path(os.path.normpath(home / start))  # `home` itself need not be there yet
         if checkpoints(folder):
-            about = _about(folder / "run.json")
-            state = json.loads((checkpoints(folder)[-1] / "state.json").read_text(encoding="utf8"))
+            about = jsonfile.read_object(folder / "run.json")
+            state = jsonfile.read_object(checkpoints(folder)[-1] / "state.json")
             return cls._of_run(folder, about, int(state["update"]))
         if (folder / "config.json").exists():
             return cls._of_checkpoint(folder)
@@ -96,7 +95,7 @@ class Origin:
             "brought to mean 0 and variance 1"
         )  # fmt: skip
         if (folder / "overture.json").exists():  # exported by us
-            about = _about(folder / "overture.json")
+            about = jsonfile.read_object(folder / "overture.json")
             run = cls._of_run(folder, about, int(about["config"]["loop"]["updates"]))
             return replace(run, kind="checkpoint", sizes=sizes, frontend=frontend, note=note)
         unknown: dict[str, Any] = {"corpus": None, "where": None, "fingerprint": None, "hours": None, "licences": []}
@@ -251,16 +250,6 @@ def heard(folder: Path) -> tuple[list[Table], list[str]]:
         except OvertureError as error:
             unknown.append(f"corpus {entry['corpus']!r} ({error})")
     return tables, unknown
-
-
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise OvertureError(f"{path} is damaged ({error})") from error
-    if not isinstance(about, dict):
-        raise OvertureError(f"{path} is damaged (no named fields)")
-    return about
 
 
 def _quantizes(names: Collection[str]) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from overture import recipes
+from overture import jsonfile, recipes
 from overture.config import from_dict, to_dict
 from overture.errors import OvertureError
 from overture.models.tuned import FrameHead, Tuned
@@ -160,7 +160,7 @@ def save(
 
     pretraining: the run whose encoder and front end were tuned; scores: for people and programs, as they are.
     """
-    run = json.loads((folder / "run.json").read_text(encoding="utf8"))
+    run = jsonfile.read_object(folder / "run.json")
     if lm is not None:
         lm.write(folder / LM_FILE)
     about = {
@@ -174,7 +174,4 @@ def save(
         "licence": run["data"].get("licences", []),
         "start": run["config"]["start"],
     }
-    path = folder / FILE
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
-    part.replace(path)
+    jsonfile.write(folder / FILE, about)

@@ -1,6 +1,5 @@
 """What both kinds of page share: the templates, reading run folders, writing the file."""
 
-import json
 import math
 import os
 import tempfile
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overture import __version__
-from overture.errors import OvertureError
+from overture import __version__, jsonfile
 from overture.report import words
 from overture.train.track import read_metrics
 
@@ -26,7 +24,7 @@ class RunLog:
     def __init__(self, folder: Path) -> None:
         """Raises OvertureError if the folder holds no readable run."""
         self.folder, self.name = folder, folder.resolve().name
-        self.about: dict[str, Any] = read_object(
+        self.about: dict[str, Any] = jsonfile.read_object(
             folder / "run.json", "It is written when a run starts: is this a run folder?"
         )
         records = read_metrics(folder)
@@ -54,17 +52,6 @@ class RunLog:
     def watched(self) -> list[str]:
         """Names of the watched numbers, in the order they first came."""
         return list(dict.fromkeys(key for r in self.updates for key in r.get("watch") or {}))
-
-
-def read_object(path: Path, hint: str) -> dict[str, Any]:
-    """A JSON file that holds one object. Raises OvertureError, ending in `hint`, if it does not."""
-    try:
-        content = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise OvertureError(f"{path} cannot be read ({error}). {hint}") from error
-    if not isinstance(content, dict):
-        raise OvertureError(f"{path} holds no JSON object. {hint}")
-    return content
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,6 @@ the weight of the language model are chosen on development rows, then the test r
 Beside the thesis: states of phones without context where it ties triphones by a tree; a given aligner in place of a GMM-HMM of its own.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from overture import jsonfile
 from overture.config import to_dict
 from overture.data import audio
 from overture.data.batch import Batch
@@ -209,9 +209,7 @@ def finetune(
         "real_time": real_time,
     }
     lm.write(tuned.folder / "lm.arpa")
-    part = tuned.folder / "hybrid.json.part"
-    part.write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
-    part.replace(tuned.folder / "hybrid.json")
+    jsonfile.write(tuned.folder / "hybrid.json", about)
     kept = vars(result) | {"folder": tuned.folder, "outputs": tuned.outputs}
     return FinetunedHybrid(**kept, decoder=decoder, search=search, tried=tried, oov=oov, real_time=real_time)
 

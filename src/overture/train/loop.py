@@ -5,7 +5,6 @@ by the global number of targets; clip; step. Everything random is a function of 
 goes on to the bit where it was.
 """
 
-import json
 import platform
 import signal
 import time
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import overture
+from overture import jsonfile
 from overture.config import to_dict
 from overture.data.draws import Draws
 from overture.errors import OvertureError
@@ -217,9 +217,9 @@ def train(
         if engine.first:
             rows = training.plan.largest()
             padded = len(rows) * float(training.plan.lengths[rows].max())
-            flops_file.write_text(json.dumps({"flops_per_padded_unit": flops / padded}))
+            jsonfile.write(flops_file, {"flops_per_padded_unit": flops / padded})
     engine.barrier()
-    flops_per_unit = json.loads(flops_file.read_text())["flops_per_padded_unit"]
+    flops_per_unit = jsonfile.read_object(flops_file)["flops_per_padded_unit"]
     open_trackers: list[Tracker] = []
     if engine.first:
         open_trackers = [JsonlTracker(folder, resumed_at=state.update), *(t(folder) for t in trackers)]
@@ -254,7 +254,7 @@ def train(
         if stopping:
             if engine.first:
                 ids = training.examples.ids(rows)
-                (folder / "bad_update.json").write_text(json.dumps({"update": state.update, "rows": ids}, indent=1))
+                jsonfile.write(folder / "bad_update.json", {"update": state.update, "rows": ids})
             raise health.IllRun(f"stopped at update {state.update}: {stopping[0].rule}: {stopping[0].message}")
 
     stream = training.stream(state.update, state.position, engine)
@@ -328,7 +328,7 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
     path = folder / "run.json"
     data = training.examples.about()
     if path.exists():
-        old = json.loads(path.read_text(encoding="utf8"))
+        old = jsonfile.read_object(path)
         noted = old["data"].get("mixed_in", {})
         pairs = [(old["data"]["corpus"], old["data"]["fingerprint"], data["fingerprint"])]
         for name, then, now in [*pairs, *((n, noted.get(n), now) for n, now in data["mixed_in"].items())]:
@@ -363,9 +363,7 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
         "rules": health.WATCHED,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
-    part.replace(path)
+    jsonfile.write(path, about)
 
 
 @contextmanager
