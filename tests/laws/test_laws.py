@@ -127,7 +127,9 @@ def test_law_4_every_trainable_parameter_learns_and_every_frozen_one_stays(run: 
         assert {n for n in names if before[n] == after[n]} == still_there
 
 
-def two_ranks_are_one(still: Run, engines: list[str], more: list[str], out: Path, torchrun: Callable[..., str]) -> None:
+def two_ranks_are_one(
+    still: Run, engines: list[str], more: list[str], out: Path, torchrun: Callable[..., None]
+) -> None:
     """Trains `still`, with `more` settings, on one process and under each engine on two; all log and leave the same."""
     none = [f"{n}=0" for n in flatten(still) if n.endswith("dropout")]
     settings = [*none, "loop.updates=4", "loop.log_every=1", *more]
@@ -153,13 +155,13 @@ def two_ranks_are_one(still: Run, engines: list[str], more: list[str], out: Path
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
 def test_law_5_two_ranks_are_one(
-    still: Run, recipe: str, engine: str, tmp_path: Path, torchrun: Callable[..., str]
+    still: Run, recipe: str, engine: str, tmp_path: Path, torchrun: Callable[..., None]
 ) -> None:
     two_ranks_are_one(still, [engine], [], tmp_path, torchrun)
 
 
 @pytest.mark.parametrize("name", ["wav2vec2", "w2v-bert"])
-def test_law_5_is_broken_by_the_diversity_loss_alone(name: str, tmp_path: Path, torchrun: Callable[..., str]) -> None:
+def test_law_5_is_broken_by_the_diversity_loss_alone(name: str, tmp_path: Path, torchrun: Callable[..., None]) -> None:
     still = get(f"{name}:tiny")
     assert 5 in load(name).EXEMPT and still.players[0].objective.diversity > 0
     two_ranks_are_one(still, ["ddp", "fsdp"], ["players.0.objective.diversity=0"], tmp_path, torchrun)

@@ -18,7 +18,7 @@ __all__ = ["torchrun"]  # a fixture
 SETTINGS = [x for s in ("model.dropout=0", "loop.updates=8", "loop.log_every=1") for x in ("--set", s)]
 
 
-def test_a_sharded_checkpoint_goes_on_with_one_process(tmp_path: Path, torchrun: Callable[..., str]) -> None:
+def test_a_sharded_checkpoint_goes_on_with_one_process(tmp_path: Path, torchrun: Callable[..., None]) -> None:
     torchrun(2, "tera:tiny", *SETTINGS, "--out", str(tmp_path), "--engine", "fsdp")
     (folder,) = tmp_path.iterdir()
     assert len(list(checkpoints(folder)[-1].glob("*.safetensors"))) == 2  # a shard a process
@@ -34,7 +34,7 @@ def test_a_sharded_checkpoint_goes_on_with_one_process(tmp_path: Path, torchrun:
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=2e-4, msg=name)
 
 
-def test_more_processes_than_utterances(tmp_path: Path, torchrun: Callable[..., str]) -> None:
+def test_more_processes_than_utterances(tmp_path: Path, torchrun: Callable[..., None]) -> None:
     few = [
         *SETTINGS,
         "--where",

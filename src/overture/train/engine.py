@@ -61,7 +61,7 @@ class Engine:
     @classmethod
     @contextmanager
     def start(cls, kind: Kind = "ddp") -> Iterator["Engine"]:
-        """Join the processes that `torchrun` started, if it did; leave them at the end."""
+        """Join the processes that `torchrun` started, if it did, and leave them at the end; not where whoever calls has joined them."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         local = int(os.environ.get("LOCAL_RANK", "0"))
         cuda = torch.cuda.is_available()
@@ -72,11 +72,14 @@ class Engine:
         if world == 1:
             yield cls(0, 1, device, kind)
             return
-        dist.init_process_group("nccl" if cuda else "gloo")
+        joins = not dist.is_initialized()
+        if joins:
+            dist.init_process_group("nccl" if cuda else "gloo")
         try:
             yield cls(dist.get_rank(), world, device, kind)
         finally:
-            dist.destroy_process_group()
+            if joins:
+                dist.destroy_process_group()
 
     @property
     def first(self) -> bool:
