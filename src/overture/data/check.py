@@ -36,12 +36,18 @@ STOPS = {
     "duplicate id": "id used twice",
     "bad field": "a field that cannot be used",
     "bad row": "a row that cannot be parsed",
+    "empty text": "a document without text",
+    "not UTF-8": "text in another encoding than was said",
+    "control characters": "control characters in the text",
+    "too much text": "a document longer than the limit",
 }
 WARNINGS = {
     "no text": "no transcript",
     "clipped": "0.1 % or more of the samples at full scale",
     "silent": "below -70 dBFS",
     "stereo": "more than one channel, will be averaged",
+    "undecoded": "characters that an earlier program could not decode (U+FFFD)",
+    "no language": "no language",
 }
 
 

@@ -31,7 +31,7 @@ class Split:
     rule: dict[str, Any]  # parts, by, stratify, seed, method, cross
     rows: dict[str, np.ndarray]  # part -> (N,) int64 row indices within that table, ascending
     left_out: int  # rows in no part
-    counts: dict[str, dict[str, float]]  # part -> rows, hours and how many distinct speakers, languages
+    counts: dict[str, dict[str, float]]  # part -> rows, hours (of text: characters), and how many distinct speakers, languages
 
     def table(self, table: Table, part: str) -> Table:
         """The rows of one part. Raises OvertureError for a table other than the one that was divided, or an unknown part."""
@@ -246,7 +246,8 @@ def values_of(table: Table, column: str) -> np.ndarray:
 
 
 def _counts(table: Table) -> dict[str, float]:
-    found: dict[str, float] = {"rows": len(table), "hours": round(table.hours, 4)}
+    size = {"characters": table.characters} if table.is_text else {"hours": round(table.hours, 4)}
+    found: dict[str, float] = {"rows": len(table), **size}
     for column in ("speaker", "language"):
         if column in table.columns.column_names:
             found[f"{column}s"] = len({v for v in table.numpy(column) if v is not None})

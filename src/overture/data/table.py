@@ -1,14 +1,15 @@
-"""The table: one row an example, in Parquet, asked with SQL.
+"""The table: one row an example, in Parquet, asked with SQL. An example is an utterance or, in a corpus of text, a document.
 
 A corpus is a folder:
 
     my-corpus/
       table.parquet    one row an example
       corpus.json      name, sources, licences, what was counted while importing
-      audio/...        the recordings (or they stay where they are, see `root` in corpus.json)
+      audio/...        the recordings (or they stay where they are, see `root` in corpus.json); none in a corpus of text
 
-Columns every corpus has (`COLUMNS`); free columns (`kind`, `label`, `snr`, ...) may follow. Scorers add columns, selectors are SQL
-expressions over them (`--where "language = 'es' and duration < 10"`), so each data method is: columns in, row numbers or weights out.
+Columns every corpus of speech (`COLUMNS`) or of text (`TEXT_COLUMNS`) has; free columns (`kind`, `label`, `snr`, ...) may follow. Scorers add
+columns, selectors are SQL expressions over them (`--where "language = 'es' and duration < 10"`), so each data method is: columns in, row
+numbers or weights out.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from typing import Any, Self
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from overture.errors import OvertureError, near
@@ -44,6 +46,16 @@ COLUMNS = {
     "level": pa.float32(),  # dBFS, root mean square
     "clipped": pa.float32(),  # share of samples at full scale
 }
+TEXT_COLUMNS = {
+    "id": pa.string(),  # unique in the corpus
+    "text": pa.string(),  # paragraphs are separated by one empty line; within them lines end only where they matter (verse, listings)
+    "language": pa.string(),  # BCP 47
+    "source": pa.string(),  # package, dataset or folder the row came from, with its version
+    "licence": pa.string(),
+    "sha1": pa.string(),  # of the text's UTF-8: equal texts have equal hashes
+    "length": pa.int64(),  # characters
+}  # and free columns, of which some have one meaning everywhere: time (ISO 8601), label, title, section, kind ('code': lines are kept as they stand)
+EMBEDDED = {"embedded": "embedded", "embedded-text": "embedded_text"}  # corpora that come with Overture: name -> folder
 FINGERPRINTED = ("id", "duration", "sha1", "text", "speaker", "language")  # columns that a table's fingerprint covers
 
 
@@ -60,17 +72,17 @@ def find_corpus(name: str) -> Path:
     """
     if Path(name).is_dir() and (Path(name) / "table.parquet").exists():
         return Path(name)
-    if name == "embedded":
-        return Path(__file__).parent.parent / "corpora" / "embedded"
+    if name in EMBEDDED:
+        return Path(__file__).parent.parent / "corpora" / EMBEDDED[name]
     folder = corpora_home() / name
     if (folder / "table.parquet").exists():
         return folder
     known = [
-        "embedded",
+        *EMBEDDED,
         *(p.parent.name for p in corpora_home().glob("[!.]*/table.parquet") if "~" not in p.parent.name),
     ]
     raise OvertureError(
-        f"no corpus {name!r}. {near(name, known)} 'overture data get' installs one, 'overture data add' makes one of your recordings."
+        f"no corpus {name!r}. {near(name, known)} 'overture data get' installs one, 'overture data add' makes one of your own files."
     )
 
 
@@ -105,11 +117,12 @@ class Table:
             columns = pq.ParquetFile(path, memory_map=True).read()  # read_table would load pyarrow's dataset machinery
         except (pa.ArrowInvalid, OSError) as error:
             raise OvertureError(f"{path} is not a readable Parquet file ({error}). Import the corpus again.") from error
-        missing = [c for c in ("id", "audio", "duration") if c not in columns.column_names]
+        have = columns.column_names
+        text = "text" in have and "audio" not in have
+        missing = [c for c in (("id", "text") if text else ("id", "audio", "duration")) if c not in have]
         if missing:
-            raise OvertureError(
-                f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(columns.column_names)}."
-            )
+            either = "" if text or "audio" in have else " (for recordings; a table of text needs id and text)"
+            raise OvertureError(f"{path} lacks the column(s) {', '.join(missing)}{either}; it has {', '.join(have)}.")
         about = about_corpus(folder)
         root = Path(about.get("root") or ".")
         table = cls(columns, name=about.get("name") or folder.name, root=root if root.is_absolute() else folder / root)
@@ -156,8 +169,10 @@ class Table:
         return np.asarray(self.columns.column(column).to_numpy(zero_copy_only=False))
 
     def row(self, index: int) -> dict[str, Any]:
-        """One row as a dictionary, `audio` made a full path. Raises OvertureError if that leaves the corpus root."""
+        """One row as a dictionary, `audio` (where there is one) made a full path. Raises OvertureError if that leaves the corpus root."""
         values: dict[str, Any] = {k: v[0] for k, v in self.columns.slice(index, 1).to_pydict().items()}
+        if self.is_text:
+            return values
         path = os.path.normpath(self.root / values["audio"])
         if os.path.relpath(path, self.root).partition(os.sep)[0] == os.pardir:
             raise OvertureError(
@@ -167,7 +182,7 @@ class Table:
         return values
 
     def save(self, name: str) -> str:
-        """Keep these rows as a corpus of their own that refers to the same recordings; returns `name`. Written once, whole."""
+        """Keep these rows as a corpus of their own (one that refers to the same recordings); returns `name`. Written once, whole."""
         folder = corpora_home() / name
         if not (folder / "table.parquet").exists():
             part = folder.with_name(f".{name}.part-{os.getpid()}")
@@ -179,8 +194,25 @@ class Table:
         return name
 
     @property
+    def is_text(self) -> bool:
+        """Whether rows are documents, without recordings."""
+        return "audio" not in self.columns.column_names
+
+    @property
     def hours(self) -> float:
+        """Of speech. Raises OvertureError for a corpus of text, which has `characters`."""
+        if self.is_text:
+            raise OvertureError(
+                f"corpus {self.name!r} is text: it has {self.characters:,} characters and no hours. What was asked needs recordings."
+            )
         return float(self.numpy("duration").sum()) / 3600
+
+    @property
+    def characters(self) -> int:
+        """Of all texts together (a row without one counts 0)."""
+        if "length" in self.columns.column_names and self.is_text:
+            return int(pc.sum(self.columns.column("length"), min_count=0).as_py())
+        return int(pc.sum(pc.utf8_length(self.columns.column("text")), min_count=0).as_py())
 
     @cached_property
     def fingerprint(self) -> str:
