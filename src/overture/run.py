@@ -7,9 +7,12 @@ what only changes how fast or how often something is written stands in `Loop` fi
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from overture.config import fingerprint
+from overture.config import LATER, fingerprint
 from overture.data.augment import WaveAugment
-from overture.data.mixture import Matched, Mixture
+from overture.data.mixture import Fixed, Matched, Mixture
+from overture.data.order import Order
+from overture.data.select import Select
+from overture.data.tokens import Tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,10 +37,17 @@ class Frontend(Protocol):
 
 
 @runtime_checkable
+class Assembly(Protocol):
+    """How documents become examples of text. A frozen dataclass; see `overture.data.text`."""
+
+    def prepare(self, encoded: Any, table: Any, special: Any, seed: int) -> Any: ...  # -> overture.data.text.Examples
+
+
+@runtime_checkable
 class ModelSpec(Protocol):
     """The sizes of a network, and how to build it."""
 
-    def build(self, frontend: Frontend) -> Any: ...  # -> torch.nn.Module
+    def build(self, frontend: Any) -> Any: ...  # a Frontend or Tokens -> torch.nn.Module
 
 
 class Objective(Protocol):
@@ -70,12 +80,15 @@ class Data:
 
     corpus: str = "embedded"  # a name or a folder
     where: str | None = None  # SQL over the table's columns
+    text: Assembly | None = None  # of text: how documents become examples. Of what follows text knows `mix`, `select` and `order`
     min_seconds: float = 0.0  # shorter utterances are left out (and counted)
     max_seconds: float = 15.0  # longer ones are cropped, at a place drawn anew each epoch
     cache: bool = True  # compute features once into a memory-mapped file; else anew each epoch
     augment: WaveAugment | None = None  # alters the samples, drawn anew each time; features then need cache=False
     matched: Matched | None = None  # as many hours of each of some values of a column, and no other rows
-    mix: Mixture | None = None  # how often the values of a column are heard, drawn anew each epoch
+    mix: Mixture | Fixed | None = None  # how often the values of a column are heard, drawn anew each epoch
+    select: Select | None = field(default=None, metadata=LATER)  # the best of these rows, or any, under a budget; before `matched`
+    order: Order | None = field(default=None, metadata=LATER)  # updates by a column in the first epochs; None: at random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +149,7 @@ class Run:
 
     recipe: str
     size: str
-    frontend: Frontend
+    frontend: Any  # a Frontend for speech, Tokens for text
     model: ModelSpec
     players: tuple[Player, ...]
     data: Data = field(default_factory=Data)
@@ -146,6 +159,11 @@ class Run:
     start: str | None = None  # what the encoder (or the whole model) starts from: the last weights of a run folder
     # beside this one, or a wav2vec 2.0 checkpoint folder of transformers (see `overture.models.start`)
     start_weights: str | None = None  # hash of these weights, so that another start is another run
+
+    @property
+    def on_text(self) -> bool:
+        """Whether it reads documents rather than hears recordings."""
+        return isinstance(self.frontend, Tokens)
 
     @property
     def fingerprint(self) -> str:

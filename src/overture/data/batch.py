@@ -1,6 +1,7 @@
 """What the loader hands to an objective, and what an encoder hands back: padded tensors with honest lengths."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, Self
 
 import torch
@@ -9,20 +10,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances padded to the longest. Padding is zero and nothing may depend on it (law 3)."""
+    """Utterances, or stretches of text, padded to the longest. Nothing may depend on the padding (law 3)."""
 
-    rows: Tensor  # (B,) int64, row numbers in the table: the key of every per-example random draw
-    x: Tensor  # (B, T, F) features or (B, T) samples
+    rows: Tensor  # (B,) int64, row numbers in the table, or of stretches of text: the key of every per-example random draw
+    x: Tensor  # (B, T, F) features, (B, T) samples or (B, T) int64 ids of tokens
     lengths: Tensor  # (B,) int64, valid steps of x
 
     labels: Tensor | None = None  # (B, S) int64 ids of transcripts, zero-padded, for objectives that have labels
     label_lengths: Tensor | None = None  # (B,) int64
+    channels: Mapping[str, Tensor] = field(default_factory=dict)  # of text: (B, T) that say something of each token
 
     def to(self, device: torch.device | str) -> Self:
         if torch.device(device).type == "cpu":
             return self
-        moved = (None if t is None else t.to(device, non_blocking=True) for t in vars(self).values())
-        return type(self)(*moved)  # type: ignore[arg-type]
+        moved = {k: t.to(device, non_blocking=True) for k, t in vars(self).items() if isinstance(t, Tensor)}
+        channels = {k: t.to(device, non_blocking=True) for k, t in self.channels.items()}
+        return replace(self, **moved, channels=channels)
 
     @property
     def valid(self) -> Tensor:

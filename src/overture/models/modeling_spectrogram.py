@@ -10,44 +10,11 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, BertConfig, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers import BertConfig, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.utils import ModelOutput
 
-
-def attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **kwargs: object,
-) -> tuple[Tensor, None]:
-    """Scaled dot products: (B, H, T, D/H) three times, mask (B, 1, 1, T) bool -> (B, T, H, D/H).
-
-    PyTorch's own kernel, but for bf16 on a CPU, where plain batched products are faster than its flash kernel and take most
-    of an update otherwise (benchmarks/tera_step.py).
-    """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        out, _ = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-        return out, None
-    b, h, t, d = query.shape
-    bias = query.new_zeros(()).expand(b * h, 1, t)
-    if attention_mask is not None:
-        bias = query.new_zeros(attention_mask.shape).masked_fill(~attention_mask, -torch.inf)  # (B, 1, 1, T)
-        bias = bias.expand(b, h, 1, t).reshape(b * h, 1, t)
-    q, k, v = (x.reshape(b * h, t, d) for x in (query, key, value))
-    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=d**-0.5 if scaling is None else scaling)  # (B H, T, T)
-    weights = nn.functional.dropout(torch.softmax(scores, -1), dropout)  # `dropout` is 0 outside training
-    return (weights.to(v.dtype) @ v).view(b, h, t, d).transpose(1, 2), None
-
-
-AttentionInterface.register("spectrogram", attention)
+from overture.models.attention import attention  # noqa: F401  # registers itself
 
 
 class SpectrogramConfig(BertConfig):

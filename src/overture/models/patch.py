@@ -73,6 +73,6 @@ class PatchTransformer:
             attention_probs_dropout_prob=self.attention_dropout,
             initializer_range=self.init,
             layer_norm_eps=1e-6,
-            attn_implementation="spectrogram",
+            attn_implementation="overture",
         )
         return PatchModel(config)

@@ -37,6 +37,6 @@ class SpectrogramTransformer:
             initializer_range=self.init,
             layer_norm_eps=1e-12,
             vocab_size=1,
-            attn_implementation="spectrogram",
+            attn_implementation="overture",
         )
         return SpectrogramModel(config)

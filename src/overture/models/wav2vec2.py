@@ -126,11 +126,11 @@ class Wav2Vec2Encoder(nn.Module):
         super().__init__()
         from transformers import Wav2Vec2ForPreTraining
 
-        import overture.models.modeling_spectrogram  # noqa: F401  # registers its attention
+        import overture.models.attention  # noqa: F401  # registers itself
         from overture.quantize.gumbel import GumbelCodebook
 
         config = spec.config()
-        config._attn_implementation = "spectrogram"
+        config._attn_implementation = "overture"
         self.spec, self.dim, self.frame_rate = spec, spec.dim, spec.frame_rate
         self.network: Any = Wav2Vec2ForPreTraining(config)
         # The same parameters under the same names; this one gives ids, and takes its noise as an argument.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
+import torch
 
 from overture.data.batch import Batch
 from overture.data.draws import Draws
@@ -17,6 +18,10 @@ from overture.data.mixture import Epochs, composition, rows_of
 from overture.data.plan import BatchPlan, Position
 from overture.data.source import Augmented, Cached, Live, Source, collate, in_order
 from overture.data.table import Table
+from overture.data.text import Examples as Assembled
+from overture.data.text import padded
+from overture.data.tokens import Encoded
+from overture.errors import OvertureError
 from overture.run import Labelled, Run
 from overture.train.engine import Engine
 
@@ -37,6 +42,10 @@ class Examples(Protocol):
     def batch(self, indices: np.ndarray, draws: Draws) -> Batch: ...
 
     def seen(self, indices: np.ndarray, draws: Draws) -> np.ndarray: ...  # (B,) units that an update really has of each
+
+    def epochs(self) -> Callable[[int], np.ndarray] | None: ...  # what a mixture draws in each
+
+    def keys(self) -> np.ndarray | None: ...  # (N,) what `data.order` sorts them by
 
     def longest(self) -> "Examples": ...  # the same with each as long as it can be: what a batch may cost at most
 
@@ -85,6 +94,10 @@ class Utterances:
         mix = self.run.data.mix
         return Epochs(mix, self.table, self.durations, self.run.seed) if mix else None
 
+    def keys(self) -> np.ndarray | None:
+        order = self.run.data.order
+        return order.keys(self.table, self.durations) if order else None
+
     def batch(self, indices: np.ndarray, draws: Draws) -> Batch:
         longest = samples(self.run.data.max_seconds, self.run.frontend.frame_rate)
         return collate(self.source, self.table.rows, indices, longest=longest, draws=draws, labels=self.labels)
@@ -105,23 +118,120 @@ class Utterances:
     def about(self) -> dict[str, Any]:
         table = self.table
         mixed_in = self.source.augmenter.corpora if isinstance(self.source, Augmented) else []
-        tables = {"licence": (table, *mixed_in), "language": (table,), "source": (table, *mixed_in)}
         return {
             "corpus": table.name,
             "rows": len(table),
             "hours": table.hours,
             "fingerprint": table.fingerprint,
             "too_short": self.too_short,
-            **{
-                f"{c}s": sorted(
-                    {str(v) for t in of if c in t.columns.column_names for v in t.numpy(c).tolist() if v is not None}
-                )
-                for c, of in tables.items()
-                if c in table.columns.column_names
-            },
+            **_values(table, mixed_in),
             "mixed_in": {t.name: t.fingerprint for t in mixed_in},
             "composition": composition(self.run.data, table),
         }
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Stretches, or whole documents, of a corpus of text."""
+
+    run: Run
+    table: Table
+    encoded: Encoded
+    assembled: Assembled
+    labels: list[list[int]] | None  # by document, for objectives that learn from a column
+
+    unit = "tokens"
+
+    @classmethod
+    def prepare(cls, run: Run, progress: Progress | None = None) -> Self:
+        """Open the corpus, train its tokenizer and encode it, where that has not been done. Raises OvertureError before the first update."""
+        table = Table.open(run.data.corpus, run.data.where)
+        if not table.is_text:
+            raise OvertureError(
+                f"corpus {table.name!r} is speech, and recipe {run.recipe!r} reads text: name a corpus of text with --data"
+            )
+        if len(table) == 0:
+            raise OvertureError(
+                f"no row of corpus {run.data.corpus!r} is left to train on: --where {run.data.where!r} leaves none"
+            )
+        if run.data.select:
+            table = table.take(run.data.select.rows(table))
+        if run.data.text is None:
+            raise OvertureError("a run on text needs data.text: how documents become examples")
+        told = None if progress is None else (lambda share: progress("tokens", share))
+        encoded = Encoded.open(table, run.frontend, told)
+        assembled = run.data.text.prepare(encoded, table, run.frontend.special, run.seed)
+        return cls(run, table, encoded, assembled, _labels(run, table))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.asarray(self.assembled.lengths)
+
+    def epochs(self) -> Epochs | None:
+        mix = self.run.data.mix
+        if mix is None:
+            return None
+        return Epochs(mix, self._first(), self.lengths, self.run.seed)
+
+    def keys(self) -> np.ndarray | None:
+        order = self.run.data.order
+        return order.keys(self._first(), self.lengths) if order else None
+
+    def _first(self) -> Table:
+        """(N,) the document that each example begins with."""
+        return self.table.take(np.array([self.assembled.documents(i)[0] for i in range(len(self.lengths))]))
+
+    def batch(self, indices: np.ndarray, draws: Draws) -> Batch:
+        found = [self.assembled.fetch(int(i), draws) for i in indices]
+        arrays = padded(found, self.run.frontend.special.pad)
+        labels = [e.labels for e in found]
+        if self.labels is not None:
+            labels = [self.labels[int(self.assembled.documents(int(i))[0])] for i in indices]
+        known = [line for line in labels if line is not None]
+        return Batch(
+            rows=torch.from_numpy(np.asarray(indices, dtype=np.int64)),
+            x=torch.from_numpy(arrays["x"]),
+            lengths=torch.from_numpy(arrays["lengths"]),
+            labels=torch.nn.utils.rnn.pad_sequence([torch.tensor(line) for line in known], True) if known else None,
+            label_lengths=torch.tensor([len(line) for line in known]) if known else None,
+            channels={name: torch.from_numpy(values) for name, values in arrays["channels"].items()},
+        )
+
+    def seen(self, indices: np.ndarray, draws: Draws) -> np.ndarray:
+        return np.asarray(self.lengths[indices], dtype=np.float64)
+
+    def longest(self) -> "Texts":
+        return self
+
+    def ids(self, indices: np.ndarray) -> list[str]:
+        of = self.table.columns.column("id")
+        return [of[int(d)].as_py() for i in indices for d in self.assembled.documents(int(i))]
+
+    def about(self) -> dict[str, Any]:
+        table = self.table
+        return {
+            "corpus": table.name,
+            "rows": len(table),
+            "characters": table.characters,
+            "tokens": int(self.encoded.offsets[-1]),
+            "examples": len(self.lengths),
+            "fingerprint": table.fingerprint,
+            **_values(table, []),
+            "mixed_in": {},
+            "composition": [],
+        }
+
+
+def _values(table: Table, mixed_in: list[Table]) -> dict[str, list[str]]:
+    """Licences, languages and sources of what is trained on."""
+    tables = {"licence": (table, *mixed_in), "language": (table,), "source": (table, *mixed_in)}
+    return {
+        f"{c}s": sorted(
+            {str(v) for t in of if c in t.columns.column_names for v in t.numpy(c).tolist() if v is not None}
+        )
+        for c, of in tables.items()
+        if c in table.columns.column_names
+    }
 
 
 @dataclass(frozen=True)
@@ -129,13 +239,13 @@ class Training:
     """The examples of a run, and the plan of its updates."""
 
     run: Run
-    examples: Utterances
+    examples: Examples
     plan: BatchPlan
 
     @classmethod
     def prepare(cls, run: Run, progress: Progress | None = None) -> Self:
         """Raises OvertureError for whatever is wrong with the corpus, before the first update."""
-        examples = Utterances.prepare(run, progress)
+        examples: Examples = (Texts if run.on_text else Utterances).prepare(run, progress)
         plan = BatchPlan(
             examples.lengths,
             update=run.plan.update,
@@ -143,6 +253,8 @@ class Training:
             longest_squared=run.plan.longest_squared,
             seed=run.seed,
             draw=examples.epochs(),
+            keys=examples.keys(),
+            ordered=run.data.order.epochs if run.data.order else 0,
         )
         return cls(run, examples, plan)
 

@@ -40,7 +40,7 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state by a flat name; the very tensors, so reading into them restores the state."""
-        flat = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        flat = {f"model/{name}": value for name, value in stored(self.model).items()}
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         for player, optimizer in self.optimizers.items():
             for parameter, values in optimizer.state.items():
@@ -64,6 +64,13 @@ class State:
             for name, parameter in self.model.named_parameters():
                 if name in self.ema:
                     self.ema[name].lerp_(parameter.detach(), 1 - decay)
+
+
+def stored(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a model by name, each once: of parameters that are tied the first name alone."""
+    once = {name for name, _ in model.named_parameters()}
+    again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once
+    return {name: value for name, value in model.state_dict().items() if name not in again}
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -165,11 +172,12 @@ def load_weights(path: Path, model: nn.Module) -> None:
     for file in path.glob("*.safetensors"):
         with safe_open(file, framework="pt") as shard:
             names |= set(shard.keys())
-    source = {n: (f"ema/{n}" if f"ema/{n}" in names else f"model/{n}") for n in model.state_dict()}
+    own = stored(model)
+    source = {n: (f"ema/{n}" if f"ema/{n}" in names else f"model/{n}") for n in own}
     if missing := [n for n, s in source.items() if s not in names]:
         raise OvertureError(f"{path} has no weights for {', '.join(missing[:5])}: it is of another model")
     with _quiet():
-        weights = {s: model.state_dict()[n] for n, s in source.items()}
+        weights = {s: own[n] for n, s in source.items()}
         try:
             dcp.load(weights, storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=True)
         except (ValueError, dcp.CheckpointException) as error:

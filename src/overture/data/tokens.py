@@ -1,0 +1,262 @@
+"""Tokens: what text is to a network. The tokenizer as part of a run, and a corpus encoded once and mapped into memory.
+
+A tokenizer is an artifact: trained by the `tokenizers` library on the texts of a corpus and kept under the fingerprint of what made it, or taken as
+published, from a folder with `tokenizer.json`. Special tokens have the same ids in all that are trained here, so a network can be built (and
+counted) before there is a tokenizer. Blocks are named tokens behind the vocabulary, for objectives that speak in tokens of their own.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from overture.config import fingerprint, to_dict
+from overture.errors import OvertureError
+
+if TYPE_CHECKING:  # a `Run` holds `Tokens`, and must stay light
+    from tokenizers import Tokenizer
+
+    from overture.data.table import Table
+
+PAD, UNKNOWN, CLS, SEP, MASK, END = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<|endoftext|>")
+ROLES = (
+    "pad_token",
+    "unk_token",
+    "cls_token",
+    "sep_token",
+    "mask_token",
+    "eos_token",
+)  # of these, as transformers calls them
+TRAINED_ON = 20_000_000  # characters at most; rows at even distances beyond
+AHEAD = 256  # documents encoded at a time
+
+
+@dataclass(frozen=True)
+class Special:
+    """Ids that mean something to objectives."""
+
+    pad: int = 0
+    unknown: int = 1
+    cls: int = 2
+    sep: int = 3
+    mask: int = 4
+    end: int = 5  # of a document
+    blocks: tuple[tuple[str, int], ...] = ()  # named tokens
+
+    def block(self, name: str) -> int:
+        """The id of a named token. Raises OvertureError where the run's tokens have none of that name."""
+        found = dict(self.blocks)
+        if name not in found:
+            raise OvertureError(f"the tokens have no block {name!r} (they have {list(found)}): set frontend.blocks")
+        return found[name]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All of them: no corruption may make or take one."""
+        return tuple(
+            sorted({self.pad, self.unknown, self.cls, self.sep, self.mask, self.end, *dict(self.blocks).values()})
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """How text becomes ids: the front end of a run on text."""
+
+    kind: Literal["bpe", "unigram", "wordpiece"] = "bpe"  # bpe: of bytes, so nothing is unknown
+    vocabulary: int = 8192  # ids that the network has, with special ones and blocks; a small corpus may fill fewer
+    corpus: str | None = None  # whose texts it is trained on; None: the run's own
+    published: str | None = None  # a folder with tokenizer.json that is taken as it is, and gives `vocabulary`
+    blocks: tuple[str, ...] = ()  # named tokens that are added
+
+    @property
+    def special(self) -> Special:
+        """Raises OvertureError for a published tokenizer that is not there."""
+        if self.published is None:
+            return Special(blocks=tuple((b, len(SPECIAL) + i) for i, b in enumerate(self.blocks)))
+        tokenizer, roles = self._taken()
+        ids = {role: tokenizer.token_to_id(roles[role]) for role in ROLES if roles.get(role)}
+        end = ids.get("eos_token", ids.get("sep_token"))
+        if end is None:
+            raise OvertureError(f"{self.published}: its tokenizer_config.json names neither eos_token nor sep_token")
+        pad = ids.get("pad_token", end)
+        names = ("unk_token", "cls_token", "sep_token", "mask_token")
+        rest = [ids.get(name, -1) for name in names]  # -1: it has none, and what needs one says so
+        return Special(pad, *rest, end, tuple((b, tokenizer.token_to_id(b)) for b in self.blocks))
+
+    def tokenizer(self, table: "Table") -> "Tokenizer":
+        """Trained on `table` (or `corpus`) now, or taken from where it was kept. Raises OvertureError, see `train` and `special`."""
+        if self.published is not None:
+            return self._taken()[0]
+        from overture.data.table import Table
+
+        of = table if self.corpus is None else Table.open(self.corpus)
+        return _kept(self, of)
+
+    def _taken(self) -> "tuple[Tokenizer, dict[str, str]]":
+        from tokenizers import Tokenizer
+
+        folder = Path(self.published or "")
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf8"))
+        except Exception as error:  # tokenizers raises nothing finer
+            raise OvertureError(
+                f"frontend.published={self.published!r}: no tokenizer.json and tokenizer_config.json that can be read there ({error})"
+            ) from error
+        roles = {k: v["content"] if isinstance(v, dict) else v for k, v in said.items() if k in ROLES and v}
+        tokenizer.add_special_tokens(list(self.blocks))
+        if (have := tokenizer.get_vocab_size()) > self.vocabulary:
+            raise OvertureError(
+                f"{folder} has {have:,} tokens with its blocks: set frontend.vocabulary={have} or higher"
+            )
+        return tokenizer, roles
+
+
+def train(tokens: Tokens, texts: "Iterator[str]") -> "Tokenizer":
+    """A tokenizer of `tokens.vocabulary` ids at most: special ones first, then blocks, then what was learnt.
+
+    Line ends are tokens of their own, so a line of a program or a paragraph begins with a token. Raises OvertureError where the vocabulary
+    is too small to hold what it has to begin with.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    known: dict[str, Any] = {
+        "vocab_size": tokens.vocabulary,
+        "special_tokens": [*SPECIAL, *tokens.blocks],
+        "show_progress": False,
+    }
+    least = len(SPECIAL) + len(tokens.blocks) + 256
+    if tokens.vocabulary < least:
+        raise OvertureError(
+            f"frontend.vocabulary={tokens.vocabulary} is less than special tokens, blocks and bytes need: {least}"
+        )
+    lines = pre_tokenizers.Split(Regex(r"\n"), "isolated")
+    trainer: Any
+    if tokens.kind == "bpe":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([lines, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(**known, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    elif tokens.kind == "unigram":
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.normalizer = normalizers.NFKC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([lines, pre_tokenizers.Metaspace()])
+        tokenizer.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(**known, unk_token=UNKNOWN)
+    else:
+        tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(**known)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _kept(tokens: Tokens, table: "Table") -> "Tokenizer":
+    """The tokenizer that `tokens` come to on `table`, from its artifact, trained if there is none."""
+    from tokenizers import Tokenizer
+
+    from overture.data.table import corpora_home
+
+    made_of = {
+        "kind": tokens.kind,
+        "vocabulary": tokens.vocabulary,
+        "blocks": tokens.blocks,
+        "table": table.fingerprint,
+        "format": 1,
+    }
+    path = corpora_home().parent / "tokenizers" / fingerprint(made_of) / "tokenizer.json"
+    if not path.exists():
+        if not table.is_text:
+            raise OvertureError(f"corpus {table.name!r} is speech; what is trained on it cannot read text")
+        texts = table.columns.column("text")
+        every = max(1, -(-table.characters // TRAINED_ON))
+        found = train(tokens, (texts[i].as_py() for i in range(0, len(table), every)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".part-{os.getpid()}")
+        found.save(str(part))
+        part.rename(path)
+    return Tokenizer.from_file(str(path))
+
+
+class Encoded:
+    """The documents of a table as ids, in one packed file mapped into memory: named by what made it, made once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.offsets = np.load(folder / "offsets.npy", allow_pickle=False)  # (N + 1,) tokens
+        kind = json.loads((folder / "source.json").read_text(encoding="utf8"))["dtype"]
+        self._ids: np.ndarray = np.memmap(folder / "ids.bin", dtype=kind, mode="r")
+        self._starts: np.ndarray = np.memmap(folder / "starts.bin", dtype=np.uint32, mode="r")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) tokens of each document."""
+        return np.diff(self.offsets)
+
+    def ids(self, document: int, first: int = 0, last: int | None = None) -> np.ndarray:
+        """(n,) int64 ids of a document, from its token `first` up to `last`."""
+        begin, end = int(self.offsets[document]), int(self.offsets[document + 1])
+        return np.asarray(self._ids[begin + first : end if last is None else min(end, begin + last)], dtype=np.int64)
+
+    def starts(self, document: int) -> np.ndarray:
+        """(n,) int64: where in its text, by character, each token begins. Structure known by characters is found by `np.searchsorted`."""
+        return np.asarray(self._starts[self.offsets[document] : self.offsets[document + 1]], dtype=np.int64)
+
+    @classmethod
+    def open(cls, table: "Table", tokens: Tokens, progress: Callable[[float], None] | None = None) -> "Encoded":
+        """`table` encoded by its tokenizer, from the cache or now. Raises OvertureError where a tokenizer cannot be had or nothing be written."""
+        from overture.data.table import corpora_home
+
+        tokenizer = tokens.tokenizer(table)
+        made_of = {
+            "table": table.fingerprint,
+            "rows": len(table),
+            "tokenizer": fingerprint(tokenizer.to_str()),
+            "format": 1,
+        }
+        folder = corpora_home().parent / "features" / fingerprint(made_of)
+        if not (folder / "source.json").exists():
+            part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+            part.mkdir(parents=True, exist_ok=True)
+            try:
+                cls._write(part, table, tokenizer, made_of | {"tokens": to_dict(tokens)}, progress)
+                if not folder.exists():
+                    part.rename(folder)
+            except OSError as error:
+                raise OvertureError(f"the cache of tokens {folder} cannot be written: {error}") from error
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        return cls(folder)
+
+    @staticmethod
+    def _write(
+        folder: Path,
+        table: "Table",
+        tokenizer: "Tokenizer",
+        made_of: dict[str, Any],
+        progress: Callable[[float], None] | None,
+    ) -> None:
+        kind = "uint16" if tokenizer.get_vocab_size() <= 1 << 16 else "uint32"
+        offsets = [0]
+        texts = table.columns.column("text")
+        with (folder / "ids.bin").open("wb") as ids, (folder / "starts.bin").open("wb") as starts:
+            for first in range(0, len(table), AHEAD):
+                batch = [t or "" for t in texts.slice(first, AHEAD).to_pylist()]
+                for found in tokenizer.encode_batch(batch, add_special_tokens=False):
+                    ids.write(np.array(found.ids, dtype=kind).tobytes())
+                    starts.write(np.array([a for a, _ in found.offsets], dtype=np.uint32).tobytes())
+                    offsets.append(offsets[-1] + len(found.ids))
+                if progress is not None:
+                    progress(first / len(table))
+        np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
+        (folder / "source.json").write_text(json.dumps({**made_of, "dtype": kind}, indent=1), encoding="utf8")

@@ -1,0 +1,232 @@
+"""Networks on tokens: transformers' own BERT, Llama and GPT-2, and what Overture's objectives, probes and exporter ask of them.
+
+`.network` *is* transformers' class with its head over the vocabulary, so checkpoints open there. Beside it stand heads that only pre-training
+needs (`heads`): of tokens, of the whole, of spans. Hidden states are handed out; logits are computed only where there are labels
+(`objectives.vocabulary`); padding reaches nothing.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from overture.data.batch import States, valid_mask
+from overture.data.tokens import Special, Tokens
+from overture.errors import OvertureError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A head beside the one over the vocabulary: an MLP of one hidden layer (`deep`) or a linear layer, D or `inputs` D wide -> `outputs`."""
+
+    name: str
+    outputs: int = 1
+    inputs: int = 1  # vectors that stand side by side in its input
+    deep: bool = True
+    bias: bool = True
+    zero: bool = False  # its last layer begins at zero
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bert:
+    """A Transformer encoder (Devlin et al. 2019): every token sees all of its example. Published sizes: BASE."""
+
+    layers: int = 12
+    dim: int = 768
+    heads: int = 12
+    ffn: int = 3072
+    positions: int = 512  # the longest example
+    dropout: float = 0.1
+    init: float = 0.02  # standard deviation of fresh weights
+    extra: tuple[Head, ...] = ()
+
+    causal = False
+
+    def build(self, frontend: Tokens) -> "TextModel":
+        """The network with fresh weights from torch's current generator."""
+        from transformers import BertConfig, BertForMaskedLM
+
+        config = BertConfig(
+            **_ids(frontend),
+            hidden_size=self.dim,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=self.ffn,
+            max_position_embeddings=self.positions,
+            hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout,
+            initializer_range=self.init,
+            attn_implementation="overture",
+        )
+        return TextModel(BertForMaskedLM, config, frontend.special, self.extra, self.positions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama:
+    """A Transformer decoder with rotary positions and gated layers (Touvron et al. 2023): a token sees those before it."""
+
+    layers: int = 12
+    dim: int = 768
+    heads: int = 12
+    groups: int | None = None  # heads of keys and values; None: as many as of queries
+    ffn: int = 2048
+    positions: int = 2048
+    tied: bool = False  # the vocabulary head has the weights of the embedding
+    init: float = 0.02
+    extra: tuple[Head, ...] = ()
+
+    causal = True
+
+    def build(self, frontend: Tokens) -> "TextModel":
+        """The network with fresh weights from torch's current generator."""
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        config = LlamaConfig(
+            **_ids(frontend),
+            hidden_size=self.dim,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.groups or self.heads,
+            intermediate_size=self.ffn,
+            max_position_embeddings=self.positions,
+            tie_word_embeddings=self.tied,
+            initializer_range=self.init,
+            attn_implementation="overture",
+        )
+        return TextModel(LlamaForCausalLM, config, frontend.special, self.extra, self.positions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpt2:
+    """GPT-2 (Radford et al. 2019): a decoder with learnt positions and tied embeddings. Published sizes: small, 124 M."""
+
+    layers: int = 12
+    dim: int = 768
+    heads: int = 12
+    positions: int = 1024
+    dropout: float = 0.1
+    init: float = 0.02
+    extra: tuple[Head, ...] = ()
+
+    causal = True
+
+    def build(self, frontend: Tokens) -> "TextModel":
+        """The network with fresh weights from torch's current generator."""
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        config = GPT2Config(
+            **_ids(frontend),
+            n_embd=self.dim,
+            n_layer=self.layers,
+            n_head=self.heads,
+            n_positions=self.positions,
+            resid_pdrop=self.dropout,
+            embd_pdrop=self.dropout,
+            attn_pdrop=self.dropout,
+            initializer_range=self.init,
+            attn_implementation="overture",
+        )
+        return TextModel(GPT2LMHeadModel, config, frontend.special, self.extra, self.positions)
+
+
+def _ids(frontend: Tokens) -> dict[str, Any]:
+    special = frontend.special
+    return {
+        "vocab_size": frontend.vocabulary,
+        "pad_token_id": special.pad,
+        "bos_token_id": special.end,
+        "eos_token_id": special.end,
+    }
+
+
+class TextModel(nn.Module):
+    """A network on tokens as the loop, objectives and probes call it."""
+
+    def __init__(
+        self, kind: type, config: "PreTrainedConfig", special: Special, extra: tuple[Head, ...], positions: int
+    ) -> None:
+        super().__init__()
+        import overture.models.attention  # noqa: F401  # registers itself
+
+        self.special, self.positions = special, positions
+        self.network: Any = kind(config)
+        self.dim: int = self.network.config.hidden_size
+        self.vocabulary: int = self.network.config.vocab_size
+        self.causal = hasattr(self.network, "lm_head")
+        self.heads = nn.ModuleDict({head.name: _head(head, self.dim, config.initializer_range) for head in extra})
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """What a sharded run shards one by one."""
+        base = self.network.base_model
+        found: nn.ModuleList = (
+            base.encoder.layer if hasattr(base, "encoder") else base.h if hasattr(base, "h") else base.layers
+        )
+        return found
+
+    def steps(self, lengths: Tensor) -> Tensor:
+        """(B,) tokens -> (B,) states: as many."""
+        return lengths
+
+    def _states(self, ids: Tensor, lengths: Tensor, document: Tensor | None, *, all_layers: bool) -> tuple[Tensor, ...]:
+        if ids.shape[1] > self.positions:
+            raise OvertureError(
+                f"an example of {ids.shape[1]} tokens, and the network has {self.positions} positions: lower data.text.length"
+            )
+        output = self.network.base_model(
+            input_ids=ids,
+            attention_mask=self._mask(ids, lengths, document),
+            output_hidden_states=all_layers,
+            **({"use_cache": False} if self.causal else {}),
+        )
+        return tuple(output.hidden_states) if all_layers else (output.last_hidden_state,)
+
+    def _mask(self, ids: Tensor, lengths: Tensor, document: Tensor | None) -> Tensor | None:
+        """Which keys each query may read, (B, 1, 1 or T, T) bool; None: all, or in a decoder what came before. Padding reads itself."""
+        steps = ids.shape[1]
+        if document is None:
+            if self.causal:  # padding comes last, where no token of the example looks
+                return None
+            valid = valid_mask(lengths, steps)
+            return None if bool(valid.all()) else valid[:, None, None]
+        together = document[:, :, None] == document[:, None, :]  # (B, T, T)
+        return (together.tril() if self.causal else together)[:, None]
+
+    def hidden(self, ids: Tensor, lengths: Tensor, document: Tensor | None = None) -> Tensor:
+        """(B, T) ids, (B,) valid tokens -> (B, T, D). `document` (B, T): attention stays within tokens of one number."""
+        return self._states(ids, lengths, document, all_layers=False)[0]
+
+    def states(self, ids: Tensor, lengths: Tensor) -> States:
+        """(B, T) ids, (B,) valid tokens -> all hidden states, (L + 1) of (B, T, D): the embedding first."""
+        return States(self._states(ids, lengths, None, all_layers=True), lengths)
+
+    @property
+    def output(self) -> "tuple[nn.Module, Tensor, Tensor | None]":
+        """The head over the vocabulary: what comes before its last product, the weights of that (V, D), and its bias (V,)."""
+        if self.causal:
+            return nn.Identity(), self.network.lm_head.weight, self.network.lm_head.bias
+        predictions = self.network.cls.predictions
+        return predictions.transform, predictions.decoder.weight, predictions.decoder.bias
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V)."""
+        before, weight, bias = self.output
+        found: Tensor = nn.functional.linear(before(hidden), weight, bias)
+        return found
+
+
+def _head(head: Head, dim: int, std: float) -> nn.Module:
+    wide = head.inputs * dim
+    last = nn.Linear(dim if head.deep else wide, head.outputs, bias=head.bias)
+    layers = [nn.Linear(wide, dim), nn.GELU(), nn.LayerNorm(dim), last] if head.deep else [last]
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    if head.zero:
+        nn.init.zeros_(last.weight)
+    return nn.Sequential(*layers)

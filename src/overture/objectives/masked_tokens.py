@@ -1,0 +1,91 @@
+"""Masked language modelling by any corruption: which tokens are taken, and what becomes of them.
+
+BERT (Devlin et al. 2019) takes 15 % and makes 80 % of them [MASK], 10 % a random token, and keeps 10 %. A triple of other shares is another
+task: (0, 1, 0) is SLM, "swap language modelling" (Di Liello 2023, arXiv:2309.08272, part 1), without any [MASK].
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from overture.data.batch import Batch
+from overture.data.draws import Draws
+from overture.errors import OvertureError
+from overture.objectives import Loss
+from overture.objectives.vocabulary import token_losses
+
+if TYPE_CHECKING:
+    from overture.models.text import TextModel
+
+TAKE, MADE, RANDOM = 0, 1, 2  # purposes of draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corruption:
+    """round(`share` n) of an example's n tokens that are not special are taken (one at least), each of these exactly one of three ways.
+
+    `unit`: tokens are taken one by one, or in spans of `width` tokens. Shares are of what is taken, rounded for each example.
+    """
+
+    share: float = 0.15
+    mask: float = 0.8
+    random: float = 0.1  # the rest is kept
+    unit: Literal["token", "span"] = "token"
+    width: int = 3  # of a span
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share <= 1 and self.mask >= 0 and self.random >= 0 and self.mask + self.random <= 1 + 1e-9):
+            raise OvertureError(
+                f"corruption: share {self.share:g} must be in (0, 1], mask {self.mask:g} and random {self.random:g} at most 1 together"
+            )
+
+    def __call__(self, model: "TextModel", batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+        """(B, T) ids after corruption, and (B, T) bool, true where a token was taken. Raises OvertureError where there is no [MASK] token."""
+        special = model.special
+        if self.mask and special.mask < 0:
+            raise OvertureError(
+                "these tokens have no [MASK]: set the corruption's mask share to 0, or take another tokenizer"
+            )
+        x = batch.x.cpu().numpy().copy()
+        free = ~np.isin(x, special.ids) & batch.valid.cpu().numpy()
+        taken = np.zeros(x.shape, dtype=bool)
+        ordinary = np.setdiff1d(np.arange(model.vocabulary), special.ids)
+        for line, own, some, row in zip(x, free, taken, batch.rows.tolist()):
+            places = self._take(np.flatnonzero(own), draws.example(row, TAKE))
+            some[places] = True
+            order = draws.example(row, MADE).permutation(places)
+            masked, swapped = round(self.mask * len(order)), round((self.mask + self.random) * len(order))
+            line[order[:masked]] = special.mask
+            line[order[masked:swapped]] = draws.example(row, RANDOM).choice(ordinary, swapped - masked)
+        return torch.from_numpy(x).to(batch.x.device), torch.from_numpy(taken).to(batch.x.device)
+
+    def _take(self, free: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Which of the places `free` (n,) are taken, ascending."""
+        count = min(len(free), max(1, round(self.share * len(free))))
+        if self.unit == "token":
+            return np.sort(rng.choice(free, count, replace=False))
+        first = np.zeros(len(free), dtype=np.int64)  # turn of the first span that covers a place
+        turn = rng.permutation(len(free))
+        first[:] = turn
+        for i in range(1, self.width):
+            first[i:] = np.minimum(first[i:], turn[: len(free) - i])
+        return np.sort(free[np.lexsort((np.arange(len(free)), first))[:count]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedTokens:
+    """-log p of the original of every token that was taken, in nats; also of those that were kept."""
+
+    corruption: Corruption = Corruption()
+
+    def __call__(self, model: "TextModel", batch: Batch, draws: Draws) -> Loss:
+        x, taken = self.corruption(model, batch, draws)
+        hidden = model.hidden(x, batch.lengths)  # (B, T, D)
+        before, weight, bias = model.output
+        loss, each = token_losses(before(hidden[taken]), weight, bias, batch.x[taken])
+        return Loss(
+            sum=loss, targets=taken.sum(), watch={"nats": each.mean()}, frames=hidden.detach()[batch.valid].float()
+        )
