@@ -39,9 +39,9 @@ def _said(about: dict[str, Any]) -> None:
     from overture.data.check import STOPS, WARNINGS
     from overture.data.table import find_corpus
 
-    typer.echo(
-        f"{about['name']}: {about['rows']:,} utterances, {about['hours']:.2f} h, in {find_corpus(about['name'])}"
-    )
+    text = about.get("kind") == "text"
+    size = f"documents, {about['characters']:,} characters" if text else f"utterances, {about['hours']:.2f} h"
+    typer.echo(f"{about['name']}: {about['rows']:,} {size}, in {find_corpus(about['name'])}")
     notes = [f"{n:,} x {WARNINGS[kind]}" for kind, n in about["warnings"].items()]
     if notes:
         typer.echo("  to know: " + "; ".join(notes))
@@ -49,7 +49,7 @@ def _said(about: dict[str, Any]) -> None:
     if about["duplicates_dropped"]:
         other = about.get("duplicates_with_another_text")
         left.append(
-            f"{about['duplicates_dropped']:,} x the same recording again"
+            f"{about['duplicates_dropped']:,} x the same {'text' if text else 'recording'} again"
             + (f" ({other:,} of them with another text)" if other else "")
         )
     if left:

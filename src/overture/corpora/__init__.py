@@ -295,5 +295,9 @@ SOURCES = {
         download_mb=14,
         disk_mb=60,
     ),
+    "libreoffice-help-en": _libreoffice("en-us", "English", 1, 1),
     "libreoffice-help-de": _libreoffice("de", "German", 1, 1),
+    "libreoffice-help-es": _libreoffice("es", "Spanish", 1, 1),
+    "libreoffice-help-fr": _libreoffice("fr", "French", 1, 1),
+    "libreoffice-help-it": _libreoffice("it", "Italian", 1, 1),
 }

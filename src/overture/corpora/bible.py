@@ -17,6 +17,8 @@ from overture.errors import OvertureError
 LANGUAGES = {"sword-text-kjv": "en", "sword-text-web": "en", "sword-text-sparv": "es"}
 LEFT_OUT = re.compile(r"<note\b.*?</note>|<title\b(?![^>]*canonical).*?</title>", re.DOTALL)
 PARAGRAPH = re.compile(r'<(?:div|lb)\b[^>]*type="x-p"[^>]*>|<lg\b[^>]*>|<title\b[^>]*>|</title>|<p\b[^>]*>|</p>|¶')
+BEGINS = re.compile(r'<div\b[^>]*sID[^>]*type="x-p"|<lb\b[^>]*type="x-p"|<p\b|¶')
+BEFORE_POINTS = re.compile(r" +(?=[,.;:!?)\]’”])")
 
 
 def rows(packages: Mapping[str, Package], folder: Path) -> Listing:
@@ -57,15 +59,15 @@ def chapters(package: Package) -> Iterator[tuple[str, int, list[str]]]:
 
 def joined(verses: list[str]) -> tuple[str, list[int]]:
     """(text, where in it each verse ends) of OSIS verses, without notes and the editor's titles; a verse that is missing ends where it begins."""
-    marked = any(PARAGRAPH.search(verse) for verse in verses)
+    marked = any(BEGINS.search(verse) for verse in verses)  # a version without paragraphs still marks where the chapter ends
     text, ends = "", []
     for verse in verses:
-        verse = LEFT_OUT.sub("", verse)
+        verse = LEFT_OUT.sub(" ", verse)  # a note may be all that stands between two words
         parts = [re.sub(r"<[^>]*>", "", part) for part in PARAGRAPH.split(verse)]
         if not marked:
             parts.insert(0, "")
         for number, part in enumerate(parts):
-            words = " ".join(clean.prose(part).split())
+            words = BEFORE_POINTS.sub("", clean.prose(part))
             if words:
                 begins_paragraph = number > 0 or text.endswith("\n\n")
                 text = text.rstrip("\n") + ("\n\n" if begins_paragraph and text else " " if text else "") + words

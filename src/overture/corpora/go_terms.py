@@ -23,11 +23,12 @@ def rows(packages: Mapping[str, Package], folder: Path) -> Listing:
         for term, word in db.execute("SELECT go_id, synonym FROM go_synonym JOIN go_term USING (_id) WHERE NOT like_go_id"):
             synonyms.setdefault(term, []).append(word)
         dated = dict(db.execute("SELECT name, value FROM metadata"))["GOSOURCEDATE"]
-        query = "SELECT go_id, term, ontology, definition FROM go_term WHERE ontology IN ('BP', 'CC', 'MF') ORDER BY go_id"
+        (undefined,) = db.execute("SELECT count(*) FROM go_term WHERE definition IS NULL").fetchone()
+        query = "SELECT go_id, term, ontology, definition FROM go_term WHERE ontology IN ('BP', 'CC', 'MF') AND definition IS NOT NULL ORDER BY go_id"
         for term, title, branch, definition in db.execute(query):
             out.append(
                 {"id": term, "text": definition, "title": title, "label": BRANCHES[branch], "synonyms": synonyms.get(term), "language": "en",
                  "source": f"{package.source} (Gene Ontology {dated})", "licence": "CC-BY-4.0"}
             )  # fmt: skip
     db.close()
-    return Listing(rows=out)
+    return Listing(rows=out, notes={"terms_without_a_definition": undefined})

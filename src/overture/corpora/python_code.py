@@ -22,6 +22,8 @@ def rows(packages: Mapping[str, Package], folder: Path) -> Listing:
     for package in packages.values():
         root = package.folder / "usr/lib"
         for path in sorted(root.rglob("*.py")):
+            if path.is_symlink():  # to another module here, or into a package that was not asked for
+                continue
             name = path.relative_to(root).as_posix()
             try:
                 with tokenize.open(path) as file:  # reads the encoding that a module declares
