@@ -28,14 +28,15 @@ def keep_stopped(folder: Path) -> None:
     event = next(
         r for r in stops if r["update"] == stops[-1]["update"]
     )  # rules that fired together: the first is raised
-    last = next((r for r in reversed(records) if r["kind"] == "update"), {"seconds": 0.0, "audio_hours": 0.0})
+    last = next((r for r in reversed(records) if r["kind"] == "update"), {"seconds": 0.0})
     stopped = {"update": event["update"], "cause": event["rule"], "message": event["message"]}
     _write(
         folder,
         {
             "updates": event["update"],
             "seconds": last["seconds"],
-            "audio_hours": last["audio_hours"],
+            "audio_hours": last.get("audio_hours", 0.0),
+            "tokens": last.get("tokens", 0.0),
             "stopped": stopped,
         },
     )
@@ -70,6 +71,8 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 def same_data(run: Run, folder: Path) -> bool:
     """Whether the corpus of `run` is still what the run in `folder` was trained on."""
-    table, _ = rows_of(run.data)
+    from overture.data.table import Table
+
+    table = Table.open(run.data.corpus, run.data.where) if run.on_text else rows_of(run.data)[0]
     about = jsonfile.read_object(folder / "run.json")
     return bool(about["data"]["fingerprint"] == table.fingerprint)

@@ -1,4 +1,4 @@
-"""The laws hold for every recipe in the index: each test here runs once a recipe, at its tiny size, on the embedded corpus."""
+"""The laws hold for every recipe in the index: each test here runs once a recipe, at its tiny size, on an embedded corpus."""
 
 import json
 import os

@@ -74,8 +74,9 @@ def test_law_1_stopped_and_resumed_twice_is_never_stopped(run: Run, tmp_path: Pa
 
 
 def test_law_2_one_batch_is_its_utterances_accumulated(still: Run) -> None:
-    once = replace(still, plan=replace(still.plan, update=8.0, micro=8.0))
-    many = replace(still, plan=replace(still.plan, update=8.0, micro=2.0))
+    update, micro = (still.plan.update, still.plan.update / 4) if still.on_text else (8.0, 2.0)
+    once = replace(still, plan=replace(still.plan, update=update, micro=update))
+    many = replace(still, plan=replace(still.plan, update=update, micro=micro))
     a, micro_a = gradients(once)
     b, micro_b = gradients(many)
     assert micro_a == 1 and micro_b >= 4
@@ -87,14 +88,18 @@ def test_law_3_padding_does_not_change_an_output(still: Run) -> None:
     torch.manual_seed(0)
     model = still.model.build(still.frontend).eval()
     generator = torch.Generator().manual_seed(1)
-    few, many = (samples(seconds, still.frontend.frame_rate) for seconds in (0.37, 0.9))
-    channels = [still.frontend.dim] if still.frontend.dim else []
-    short, long = (torch.randn(n, *channels, generator=generator) for n in (few, many))
+    if still.on_text:
+        few, many, fillings = 9, 23, [0, 7]
+        short, long = (torch.randint(6, still.frontend.vocabulary, (n,), generator=generator) for n in (few, many))
+    else:
+        few, many = (samples(seconds, still.frontend.frame_rate) for seconds in (0.37, 0.9))
+        channels, fillings = [still.frontend.dim] if still.frontend.dim else [], [0.0, 7.0]
+        short, long = (torch.randn(n, *channels, generator=generator) for n in (few, many))
     with torch.no_grad():
         alone, length = model.states(short[None], torch.tensor([few]))
         assert length.tolist() == model.steps(torch.tensor([few])).tolist()
-        for filling in (0.0, 7.0):  # whatever stands in the padding
-            padded = torch.full((2, many, *channels), filling)
+        for filling in fillings:  # whatever stands in the padding
+            padded = torch.full((2, *long.shape), filling)
             padded[0, :few], padded[1] = short, long
             beside, lengths = model.states(padded, torch.tensor([few, many]))
             for a, b in zip(alone, beside, strict=True):
@@ -173,8 +178,14 @@ def test_law_6_export_gives_the_same_outputs_in_transformers(run: Run, tmp_path:
     trained(run, tmp_path / "run")
     out = export(tmp_path / "run", tmp_path / "hf")
     # As a stranger would: a new process, no Overture on its path.
-    code = (
-        "import sys; sys.modules['overture'] = None\n"
+    read = (
+        "from transformers import AutoModel, AutoTokenizer\n"
+        f"model = AutoModel.from_pretrained({str(out)!r})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({str(out)!r})\n"
+        "inputs = tokenizer('Some text', return_tensors='pt', return_token_type_ids=False)\n"
+        "print('shape', tuple(model(**inputs).last_hidden_state.shape))\n"
+    )
+    heard = (
         "import numpy as np, torch\n"
         "from transformers import AutoFeatureExtractor, AutoModel\n"
         f"model = AutoModel.from_pretrained({str(out)!r}, trust_remote_code=True)\n"
@@ -182,6 +193,7 @@ def test_law_6_export_gives_the_same_outputs_in_transformers(run: Run, tmp_path:
         "wave = (np.sin(np.arange(extractor.sampling_rate) / 9) * 0.1).astype('float32')\n"
         "print('shape', tuple(model(**extractor(wave, sampling_rate=extractor.sampling_rate, return_tensors='pt')).last_hidden_state.shape))\n"
     )
+    code = f"import sys; sys.modules['overture'] = None\n{read if run.on_text else heard}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "shape (1, " in done.stdout

@@ -113,6 +113,7 @@ def run(
     from overture.cli.progress import Live
     from overture.config import override, to_dict
     from overture.report import write_run_report
+    from overture.report.words import heard
     from overture.train.track import TensorBoardTracker, Tracker, TrackioTracker
 
     if engine not in ("ddp", "fsdp"):
@@ -162,8 +163,7 @@ def run(
                 raise typer.Exit(130)  # so that `overture run ... && overture export ...` exports no half-trained model
         ended = outcome.kept(folder)
     if not console.quiet and ended is not None:
-        hours, seconds = ended["audio_hours"], ended["seconds"]
-        console.print(f"done: {ended['updates']} updates, {hours:.2f} h of audio in {seconds:.0f} s")
+        console.print(f"done: {ended['updates']} updates, {heard(ended)} in {ended['seconds']:.0f} s")
         page = write_run_report(folder, defaults=to_dict(recipes.get(recipe)))
         console.print(f"report: {page}", soft_wrap=True)
 

@@ -26,12 +26,12 @@ from overture.data import audio, feature_extraction
 from overture.data.batch import valid_mask
 from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.export import text
 from overture.export.card import model_card
+from overture.export.compare import TOLERANCE, near, same_weights
 from overture.run import Run
 from overture.train.state import checkpoints, load_weights
 from overture.train.track import read_metrics
-
-TOLERANCE = 1e-4  # of the largest value: how far another order of additions may lead
 
 
 def read_run(folder: Path) -> tuple[Run, dict[str, Any]]:
@@ -83,19 +83,26 @@ def export(folder: Path, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     try:
         with _quiet():
-            _write(run, model, about, folder, out)
-            check(run, model, out)
+            if run.on_text:
+                text.write(run, model, folder, out)
+            else:
+                _write(run, model, out)
+            (out / "overture.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
+            (out / "README.md").write_text(model_card(run, model, about, read_metrics(folder), folder), encoding="utf8")
+            if run.on_text:
+                text.check(model, folder, out)
+            else:
+                check(run, model, out)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
     return out
 
 
-def _write(run: Run, model: Any, about: dict[str, Any], folder: Path, out: Path) -> None:
+def _write(run: Run, model: Any, out: Path) -> None:
     network = getattr(model, "network", model)
     kind = type(network)
-    own = not kind.__module__.startswith("transformers.")
-    if own:  # AutoModel finds the classes in a copy of their file
+    if network is model:  # AutoModel finds the classes in a copy of their file
         module = kind.__module__.rpartition(".")[2]
         network.config.auto_map = {
             "AutoConfig": f"{module}.{type(network.config).__name__}",
@@ -111,9 +118,6 @@ def _write(run: Run, model: Any, about: dict[str, Any], folder: Path, out: Path)
         config["auto_map"] = {"AutoFeatureExtractor": "feature_extraction.SpectralFeatureExtractor"}
         path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf8")
         _carry(feature_extraction.__name__, out)
-    (out / "overture.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
-    card = model_card(run, about, read_metrics(folder), folder, frame_rate=model.frame_rate, own_code=own)
-    (out / "README.md").write_text(card, encoding="utf8")
 
 
 def _carry(module: str, out: Path) -> None:
@@ -163,7 +167,7 @@ def _same_code(model: Any, inputs: Any, out: Path) -> None:
     with torch.no_grad():
         theirs, ours = loaded(**inputs).to_tuple(), model(**inputs).to_tuple()
     for a, b in zip(theirs, ours, strict=True):
-        _near("an output", a, b, 0.0, out)
+        near("an output", a, b, 0.0, out)
     if missing := set(model.state_dict()) ^ set(loaded.state_dict()):
         raise OvertureError(f"not exported: {', '.join(sorted(missing))} did not survive; {overture.__version__}")
 
@@ -175,37 +179,16 @@ def _same_class(model: Any, inputs: Any, out: Path) -> None:
     whole = AutoModelForPreTraining.from_pretrained(out).eval()
     if type(whole) is not type(model.network):
         raise OvertureError(f"not exported: {out} opens as {type(whole).__name__}, not {type(model.network).__name__}")
-    kept, given = whole.state_dict(), model.network.state_dict()
-    if missing := kept.keys() ^ given.keys():
-        raise OvertureError(f"not exported: {', '.join(sorted(missing))} did not survive; {overture.__version__}")
-    for name, value in given.items():
-        _near(name, kept[name], value, 0.0, out)
+    same_weights(whole, model.network, out)
     lengths = inputs["attention_mask"].sum(1)
     with torch.no_grad():
         states, steps = model.states(inputs["input_values"], lengths)
         last = AutoModel.from_pretrained(out).eval()(**inputs).last_hidden_state
         wanted, found = model.outputs(inputs["input_values"], lengths), whole(**inputs)
     valid = valid_mask(steps, states[-1].shape[1])
-    _near("last_hidden_state", last, states[-1], TOLERANCE, out, valid)
+    near("last_hidden_state", last, states[-1], TOLERANCE, out, valid)
     for name, value in wanted.items():
-        _near(name, found[name], value, TOLERANCE, out, valid)
-
-
-def _near(
-    name: str, theirs: torch.Tensor, ours: torch.Tensor, tolerance: float, out: Path, valid: torch.Tensor | None = None
-) -> None:
-    """Raises OvertureError unless both are alike (where `valid`, when given), to `tolerance` of the largest value of ours."""
-    if theirs.shape != ours.shape:
-        raise OvertureError(
-            f"not exported: the model loaded from {out} gives {name} of shape {tuple(theirs.shape)}, the run {tuple(ours.shape)}"
-        )
-    if valid is not None:
-        theirs, ours = theirs[valid], ours[valid]
-    difference = float((theirs - ours).abs().max())
-    if not difference <= tolerance * float(ours.abs().max()):  # so that what is not a number is not near
-        raise OvertureError(
-            f"not exported: the model loaded from {out} differs from the run by up to {difference:.3g} in {name}"
-        )
+        near(name, found[name], value, TOLERANCE, out, valid)
 
 
 @contextmanager

@@ -60,6 +60,12 @@ INDEX: dict[str, Entry] = {
         "sounds, events, music and whole utterances told apart after fine-tuning; few labels; speakers, keywords, emotions; audio "
         "spectrogram Transformer, AST; masked patches",
     ),
+    "stability-gap": Entry(
+        "stability_gap",
+        "Go on with a language model in the text of a new domain, without forgetting first",
+        "arXiv:2406.14833",
+        "continue a language model on a clinic's, a firm's or a dialect's text; continual pre-training, replay, quality subsets; forgetting",
+    ),
     "tera": Entry(
         "tera",
         "Reconstruct log-mel frames altered in time, frequency and magnitude",

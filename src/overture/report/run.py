@@ -12,7 +12,7 @@ import numpy as np
 from overture.errors import OvertureError
 from overture.report.charts import Chart, Curve, line_chart, smoothed
 from overture.report.page import RunLog, write_page
-from overture.report.words import counted, decimals_for, duration, finite, fixed, flat, hours, number, scaled
+from overture.report.words import counted, decimals_for, duration, finite, fixed, flat, heard, hours, number, scaled
 
 SOUNDS = {b"RIFF": "audio/wav", b"OggS": "audio/ogg", b"fLaC": "audio/flac"}
 
@@ -78,9 +78,8 @@ def _state(run: RunLog) -> tuple[str, str]:
 def _summary(run: RunLog) -> str:
     if not run.updates:
         return "The run has logged no update yet, so there is nothing to draw."
-    heard = run.last.get("audio_hours")
     words = [f"{duration(run.last.get('seconds')).capitalize()} on {run.about.get('device', 'an unnamed device')}"]
-    words[0] += f", {hours(heard)} of audio heard." if finite(heard) else "."
+    words[0] += f", {heard(run.last)}."
     loss = run.column("loss")
     smooth = smoothed(loss)[np.isfinite(loss)]
     if len(smooth) > 1:
@@ -119,11 +118,17 @@ def _tiles(run: RunLog) -> list[tuple[str, str, str]]:
         ),
         ("Updates", number(done), f"of {number(planned)}" if planned else ""),
         ("Time", duration(seconds), f"{duration(seconds / done)} an update" if finite(seconds) and done else ""),
-        ("Audio heard", hours(last.get("audio_hours")), f"in epoch {epoch}" if epoch is not None else ""),
+        (*_seen(last), f"in epoch {epoch}" if epoch is not None else ""),
         ("Speed", scaled(typical), "targets a second" if typical else ""),
         ("Parameters", scaled(run.about.get("parameters")), str(run.about.get("size", ""))),
     ]
     return [(label, value, note) for label, value, note in tiles if value != "–"]
+
+
+def _seen(last: Mapping[str, Any]) -> tuple[str, str]:
+    if last.get("tokens"):
+        return "Tokens read", scaled(last["tokens"])
+    return "Audio heard", hours(last.get("audio_hours"))
 
 
 def _loss_chart(run: RunLog, reference: Mapping[str, Sequence[float]] | None) -> Chart | None:
@@ -288,7 +293,7 @@ def _facts(run: RunLog) -> list[tuple[str, str]]:
     targets = targets[np.isfinite(targets)]
     facts = [
         ("Training time", duration(last.get("seconds"))),
-        ("Audio heard", hours(last.get("audio_hours"))),
+        _seen(last),
         ("Targets an update", scaled(float(np.median(targets))) if len(targets) else "–"),
         ("Device", str(about.get("device", "–"))),
         ("Precision", str(about.get("precision", "–"))),

@@ -1,7 +1,7 @@
 """Numbers as a person reads them: fitting decimals, units, durations. Every function answers "–" for what is not a number."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 NONE = "–"
@@ -100,3 +100,15 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
         for key, item in tree.items()
         for name, leaf in flat(item, f"{prefix}.{key}" if prefix else str(key)).items()
     }
+
+
+def heard(record: Mapping[str, Any]) -> str:
+    """What a run has seen, of a logged update or an outcome: 2 h 5 min of audio heard, 1.2 M tokens read."""
+    if record.get("tokens"):
+        return f"{scaled(record['tokens'])} tokens read"
+    return f"{hours(record.get('audio_hours'))} of audio heard"
+
+
+def amount(data: Mapping[str, Any]) -> str:
+    """How large a corpus is, by what `run.json` says of it: 4.5 h, or 1,234,567 characters."""
+    return f"{number(data['characters'])} characters" if data.get("characters") else hours(data.get("hours"))

@@ -6,6 +6,7 @@ and its length is in tokens.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ from overture.data.source import Augmented, Cached, Live, Source, collate, in_or
 from overture.data.table import Table
 from overture.data.text import Examples as Assembled
 from overture.data.text import padded
-from overture.data.tokens import Encoded
+from overture.data.tokens import FILE, Encoded
 from overture.errors import OvertureError
 from overture.run import Labelled, Run
 from overture.train.engine import Engine
@@ -52,6 +53,8 @@ class Examples(Protocol):
     def ids(self, indices: np.ndarray) -> list[str]: ...  # of the rows they are made of, for messages
 
     def about(self) -> dict[str, Any]: ...  # for run.json
+
+    def leave(self, folder: Path) -> None: ...  # in the run's folder: what it needs to stand without the corpus
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,9 @@ class Utterances:
             "composition": composition(self.run.data, table),
         }
 
+    def leave(self, folder: Path) -> None:
+        """Nothing: the front end is all in the configuration."""
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -145,17 +151,7 @@ class Texts:
     @classmethod
     def prepare(cls, run: Run, progress: Progress | None = None) -> Self:
         """Open the corpus, train its tokenizer and encode it, where that has not been done. Raises OvertureError before the first update."""
-        table = Table.open(run.data.corpus, run.data.where)
-        if not table.is_text:
-            raise OvertureError(
-                f"corpus {table.name!r} is speech, and recipe {run.recipe!r} reads text: name a corpus of text with --data"
-            )
-        if len(table) == 0:
-            raise OvertureError(
-                f"no row of corpus {run.data.corpus!r} is left to train on: --where {run.data.where!r} leaves none"
-            )
-        if run.data.select:
-            table = table.take(run.data.select.rows(table))
+        table = documents(run)
         if run.data.text is None:
             raise OvertureError("a run on text needs data.text: how documents become examples")
         told = None if progress is None else (lambda share: progress("tokens", share))
@@ -221,6 +217,24 @@ class Texts:
             "composition": [],
         }
 
+    def leave(self, folder: Path) -> None:
+        """The tokenizer."""
+        self.run.frontend.tokenizer(self.table).save(str(folder / FILE))
+
+
+def documents(run: Run) -> Table:
+    """The rows that a run on text trains on. Raises OvertureError for a corpus of speech, and where none is left."""
+    table = Table.open(run.data.corpus, run.data.where)
+    if not table.is_text:
+        raise OvertureError(
+            f"corpus {table.name!r} is speech, and recipe {run.recipe!r} reads text: name a corpus of text with --data"
+        )
+    if len(table) == 0:
+        raise OvertureError(
+            f"no row of corpus {run.data.corpus!r} is left to train on: --where {run.data.where!r} leaves none"
+        )
+    return table.take(run.data.select.rows(table)) if run.data.select else table
+
 
 def _values(table: Table, mixed_in: list[Table]) -> dict[str, list[str]]:
     """Licences, languages and sources of what is trained on."""
@@ -262,7 +276,7 @@ class Training:
         """What this device computes of an update."""
         draws = Draws(self.run.seed, update)
         dealt = self.plan.micro_batches(rows, rank=engine.rank, world=engine.world)
-        return [(self.examples.batch(micro.rows, draws), micro.real) for micro in dealt]
+        return [(replace(self.examples.batch(micro.rows, draws), real=micro.real), micro.real) for micro in dealt]
 
     def largest(self, engine: Engine) -> Batches:
         """What this device computes of the largest planned update, every example as long as it can be."""

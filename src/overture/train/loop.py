@@ -347,6 +347,7 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
     if not trainer.engine.first:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    training.examples.leave(folder)
     about = {
         "recipe": run.recipe,
         "size": run.size,

@@ -36,14 +36,15 @@ def measure(run: Run, updates: int) -> dict[str, Any]:
         finally:
             stream.close()  # type: ignore[attr-defined]
         total = sum(seconds)
+        unit = "audio seconds" if training.examples.unit == "seconds" else "tokens"
         peak = matrix_peak(engine, trainer.bf16)
         return {
             "device": str(engine.device),
             "precision": "bf16" if trainer.bf16 else "fp32",
             "parameters": sum(p.numel() for p in trainer.state.model.parameters()),
             "seconds per update": statistics.median(seconds),
-            "audio seconds per update": real / updates,
-            "audio seconds per second": real / total,
+            f"{unit} per update": real / updates,
+            f"{unit} per second": real / total,
             "targets per second": targets / total,
             "padding": 1 - real / padded,
             "GFLOP per update": per_second * padded / updates / 1e9,
