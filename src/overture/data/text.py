@@ -30,6 +30,15 @@ class Example:
     labels: list[int] | None = None  # for objectives that have labels
 
 
+class Documents(Protocol):
+    """N documents as ids: `Encoded`, or what puts further tokens between them."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...  # (N,) tokens of each
+
+    def ids(self, document: int, first: int = 0, last: int | None = None) -> np.ndarray: ...  # (n,) int64
+
+
 class Examples(Protocol):
     """N examples, by index."""
 
@@ -64,7 +73,7 @@ class Pack:
 class Packed:
     """The stretches of a `Pack`."""
 
-    def __init__(self, pack: Pack, encoded: "Encoded", table: "Table", special: "Special", seed: int) -> None:
+    def __init__(self, pack: Pack, encoded: Documents, table: "Table", special: "Special", seed: int) -> None:
         """Raises OvertureError for a length that holds no token."""
         from overture.data.mixture import classes
 
@@ -100,14 +109,22 @@ class Packed:
         last = int(np.searchsorted(self.ends, self.stops[index], "left"))
         return np.asarray(self.order[first:last])
 
-    def fetch(self, index: int, draws: Draws) -> Example:
+    def pieces(self, index: int) -> list[tuple[int, int, int, bool]]:
+        """The documents that an example is made of: the row of each, from which of its tokens up to which, and whether its end token follows."""
         start, stop = int(self.starts[index]), int(self.stops[index])
         first = int(np.searchsorted(self.ends, start, "right")) - 1
-        ids, of = [], []
-        for number, place in enumerate(range(first, first + len(self.documents(index)))):
+        found = []
+        for place in range(first, first + len(self.documents(index))):
             begin = int(self.ends[place])
-            part = self.encoded.ids(int(self.order[place]), max(0, start - begin), stop - begin)
-            if not self.pack.framed and stop >= int(self.ends[place + 1]):
+            ended = not self.pack.framed and stop >= int(self.ends[place + 1])
+            found.append((int(self.order[place]), max(0, start - begin), stop - begin, ended))
+        return found
+
+    def fetch(self, index: int, draws: Draws) -> Example:
+        ids, of = [], []
+        for number, (document, first, last, ended) in enumerate(self.pieces(index)):
+            part = self.encoded.ids(document, first, last)
+            if ended:
                 part = np.append(part, self.special.end)
             ids.append(part)
             of.append(np.full(len(part), number))
