@@ -15,16 +15,23 @@ from typing import Any, TypeVar
 from overture.errors import OvertureError, near
 
 T = TypeVar("T")
+# metadata of a field that came when there were runs already: `field(default=None, metadata=LATER)` is in no fingerprint while it is None
+LATER = {"later": True}
 
 
-def to_dict(config: Any) -> Any:
-    """Nested dictionaries and lists of plain values, ready for JSON."""
+def to_dict(config: Any, *, named: bool = False) -> Any:
+    """Nested dictionaries and lists of plain values, ready for JSON. `named`: what a fingerprint covers, without fields of LATER that are None."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        values = {f: getattr(config, f.name) for f in dataclasses.fields(config)}
+        return {
+            f.name: to_dict(v, named=named)
+            for f, v in values.items()
+            if not (named and v is None and f.metadata.get("later"))
+        }
     if isinstance(config, tuple | list):
-        return [to_dict(v) for v in config]
+        return [to_dict(v, named=named) for v in config]
     if isinstance(config, Mapping):
-        return {k: to_dict(v) for k, v in config.items()}
+        return {k: to_dict(v, named=named) for k, v in config.items()}
     return config
 
 
@@ -57,7 +64,7 @@ def override(config: T, changes: Mapping[str, str]) -> T:
 
 def fingerprint(config: Any) -> str:
     """12 hex digits that depend on every value of `config` (a dataclass, or anything JSON can hold)."""
-    text = json.dumps(to_dict(config), sort_keys=True, ensure_ascii=False)
+    text = json.dumps(to_dict(config, named=True), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -93,10 +100,16 @@ def _set(part: Any, path: list[str], text: str, whole: str) -> Any:
     current, hint = getattr(part, head), typing.get_type_hints(type(part))[head]
     if rest:
         if current is None:  # of what may be left out, the defaults
-            kinds = [o for o in typing.get_args(hint) if dataclasses.is_dataclass(o)]
-            current = typing.cast(Any, kinds[0])() if len(kinds) == 1 else None
+            kinds = _having(hint, {rest[0]})
+            current = typing.cast(Any, kinds[0])() if kinds else None
         return dataclasses.replace(part, **{head: _set(current, rest, text, whole)})
     return dataclasses.replace(part, **{head: _coerce(_literal(text, hint), hint, current, f"--set {whole}")})
+
+
+def _having(hint: Any, names: set[str]) -> list[Any]:
+    """The dataclasses that a field of this type may hold: those with fields of these names, else the first."""
+    kinds = [o for o in typing.get_args(hint) if dataclasses.is_dataclass(o)]
+    return [k for k in kinds if names <= {f.name for f in dataclasses.fields(k)}] or kinds[:1]
 
 
 def _literal(text: str, hint: Any) -> Any:
@@ -112,16 +125,16 @@ def _literal(text: str, hint: Any) -> Any:
 def _coerce(value: Any, hint: Any, current: Any, where: str) -> Any:
     """`value` as the type `hint`; `current` tells which dataclass stands in a field that may hold several."""
     if dataclasses.is_dataclass(current) and not isinstance(current, type) and isinstance(value, Mapping):
-        return from_dict(current, value, where=where)
+        kinds = _having(hint, set(value))
+        if not kinds or type(current) in kinds:
+            return from_dict(current, value, where=where)
     origin = typing.get_origin(hint)
     options = typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in options:
             return None
-        if isinstance(value, Mapping):
-            classes = [o for o in options if dataclasses.is_dataclass(o)]
-            if len(classes) == 1:
-                return from_dict(typing.cast(Any, classes[0])(), value, where=where)
+        if isinstance(value, Mapping) and (classes := _having(hint, set(value))):
+            return from_dict(typing.cast(Any, classes[0])(), value, where=where)
         for option in sorted((o for o in options if o is not type(None)), key=lambda o: o is str):
             try:
                 return _coerce(value, option, current, where)

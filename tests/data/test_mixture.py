@@ -1,7 +1,7 @@
 """overture.data.mixture: shares by hours, epochs drawn exactly and anew, equal hours, nobody guessed."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from overture import outcome
 from overture.config import from_dict, override, to_dict
-from overture.data.mixture import Epochs, Matched, Mixture, classes, composition, matched, rows_of
+from overture.data.mixture import Epochs, Fixed, Matched, Mix, Mixture, classes, composition, matched, rows_of, sizes
 from overture.data.plan import BatchPlan, Position
 from overture.data.table import Table
 from overture.errors import OvertureError
@@ -194,7 +194,7 @@ def test_what_cannot_be_matched_is_said() -> None:
         matched(of, "gendr", ("male",), 1.0)
     with pytest.raises(OvertureError, match=r"mix\.alpha=1\.5: between 0"):
         Mixture(alpha=1.5)
-    with pytest.raises(OvertureError, match="last 0 s"):
+    with pytest.raises(OvertureError, match="have no length"):
         epochs(0.5, table(a=(3, 1.0), b=(2, 0.0)))
 
 
@@ -304,3 +304,132 @@ def test_they_are_part_of_a_run_and_set_from_the_command_line() -> None:
     with pytest.raises(OvertureError, match=r"no field 'alhpa'\. Did you mean 'data\.mix\.alpha'"):
         override(run, {"data.mix.alhpa": "0.5"})
     assert composition(Data(), table()) == []
+
+
+def by_size(of: Table, rows: np.ndarray, column: str = "language") -> dict[str, float]:
+    """Share of the seconds of `rows` that each value has."""
+    seconds, values = of.numpy("duration")[rows], of.numpy(column)[rows]
+    return {v: float(seconds[values == v].sum() / seconds.sum()) for v in np.unique(of.numpy(column))}
+
+
+# LLaMA's proportions with the new domain in place of its web part, as stability-gap's strategy III
+LLAMA = (("domain", 0.82), ("code", 0.045), ("wiki", 0.045), ("books", 0.045), ("arxiv", 0.025), ("forum", 0.02))
+
+
+@pytest.mark.parametrize("redraw", [True, False])
+def test_fixed_shares_are_exact_in_every_epoch_and_drawn_anew_or_once(redraw: bool) -> None:
+    rng = np.random.default_rng(0)
+    names = [name for name, _ in LLAMA]
+    value = rng.choice(names, 6000, p=[0.6, 0.1, 0.1, 0.1, 0.05, 0.05])
+    columns = {
+        "id": [str(i) for i in range(6000)],
+        "audio": ["x"] * 6000,
+        "duration": rng.gamma(3, 2, 6000),
+        "source": value,
+    }
+    of = Table(pa.table(columns), name="made", root=Path())
+    epochs = Epochs(Fixed(shares=LLAMA, redraw=redraw), of, of.numpy("duration"), 5)
+    seconds = of.numpy("duration")
+    drawn = [epochs(epoch) for epoch in range(4)]
+    for rows in drawn:
+        assert abs(seconds[rows].sum() - seconds.sum()) <= len(LLAMA) * seconds.max() / 2
+        found = by_size(of, rows, "source")
+        for name, share in LLAMA:
+            # of its target no further than half a row
+            assert (
+                abs(found[name] * seconds[rows].sum() - share * seconds.sum())
+                <= seconds[value == name].max() / 2 + 1e-6
+            )
+            assert found[name] == pytest.approx(share, abs=0.001)
+    same = [np.array_equal(drawn[0], rows) for rows in drawn[1:]]
+    assert same == [not redraw] * 3
+    # what is heard more than once is heard as often as the others, to one time
+    times = np.bincount(drawn[0][value[drawn[0]] == "domain"], minlength=6000)[value == "domain"]
+    assert set(times) <= {1, 2}
+    assert np.array_equal(drawn[2], Epochs(Fixed(shares=LLAMA, redraw=redraw), of, seconds, 5)(2))  # pure
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.floats(0.5, 20.0)), min_size=2, max_size=4),
+    st.lists(st.integers(0, 10), min_size=4, max_size=4),
+    st.integers(0, 3),
+)
+def test_any_shares_are_met_to_half_a_row(sizes: list[tuple[int, float]], parts: list[int], epoch: int) -> None:
+    of = table(**{chr(97 + i): s for i, s in enumerate(sizes)})
+    weights = parts[: len(sizes)]
+    if not sum(weights):
+        return
+    shares = tuple((chr(97 + i), w / sum(weights)) for i, w in enumerate(weights))
+    rows = Epochs(Fixed(column="language", shares=shares), of, of.numpy("duration"), 1)(epoch)
+    total = of.numpy("duration").sum()
+    for (name, share), (_, seconds) in zip(shares, sizes):
+        heard = of.numpy("duration")[rows[of.numpy("language")[rows] == name]].sum()
+        assert abs(heard - share * total) <= seconds / 2 + 1e-6
+
+
+def test_replay_is_a_share_of_the_old_and_the_rest_as_it_is() -> None:
+    of = table(old=(500, 4.0), new=(300, 2.0), newer=(100, 3.0))
+    epochs = Epochs(Fixed(column="language", shares=(("old", 0.1),)), of, of.numpy("duration"), 0)
+    found = by_size(of, epochs(0))
+    assert found["old"] == pytest.approx(0.1, rel=0.01)
+    assert found["new"] / found["newer"] == pytest.approx(600 / 300, rel=0.02)
+    old = [set(epochs(e)[of.numpy("language")[epochs(e)] == "old"]) for e in range(2)]
+    assert old[0] != old[1]
+
+
+def test_shares_that_are_none_are_told() -> None:
+    for shares, said in (
+        ((("a", 0.7), ("b", 0.6)), "sum to 1.3"),
+        ((("a", -0.1),), "0 or above"),
+        ((("a", 0.5), ("a", 0.5)), "each value once"),
+    ):
+        with pytest.raises(OvertureError, match=said):
+            Fixed(shares=shares)
+    of = table(a=(3, 1.0), b=(3, 1.0))
+    with pytest.raises(OvertureError, match=r"no row has language='aa'"):
+        Epochs(Fixed(column="language", shares=(("aa", 0.5),)), of, of.numpy("duration"), 0)
+    with pytest.raises(OvertureError, match=r"sum to 0\.5, and no other language is there"):
+        Epochs(Fixed(column="language", shares=(("a", 0.25), ("b", 0.25))), of, of.numpy("duration"), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worst:
+    """A toy of Skill-it's update: p ~ sizes exp(rate loss), of the losses as they were last measured."""
+
+    column: str = "language"
+    rate: float = 1.0
+    exact: bool = True
+    redraw: bool = True
+
+    def weights(self, mix: Mix) -> np.ndarray:
+        weight = mix.sizes if mix.losses is None else mix.sizes * np.exp(self.rate * mix.losses)
+        return np.asarray(weight / weight.sum())
+
+
+def test_a_rule_may_follow_the_losses() -> None:
+    of = table(a=(200, 1.0), b=(400, 1.0), c=(200, 2.0))
+    epochs = Epochs(Worst(), of, of.numpy("duration"), 2)
+    assert by_size(of, epochs(0)) == pytest.approx({"a": 0.2, "b": 0.4, "c": 0.4})
+    losses = {"c": 0.0, "a": float(np.log(3)), "b": 0.0}
+    shares = epochs.weights(step=10, losses=losses)  # by name, in whatever order they were measured
+    assert shares.tolist() == pytest.approx([0.6 / 1.4, 0.4 / 1.4, 0.4 / 1.4])
+    found = by_size(of, epochs(1, shares))
+    assert [found[v] for v in "abc"] == pytest.approx(shares.tolist(), abs=1 / 1000)
+    # a state that is the same gives the same rows, whatever was drawn before
+    again = Epochs(Worst(), of, of.numpy("duration"), 2)
+    assert np.array_equal(again(1, again.weights(step=10, losses=losses)), epochs(1, shares))
+    with pytest.raises(OvertureError, match=r"losses of \['a'\], but the values of language are"):
+        epochs.weights(losses={"a": 1.0})
+    with pytest.raises(OvertureError, match="expected 3 shares that sum to 1"):
+        epochs.weights(losses={"a": float("nan"), "b": 0.0, "c": 0.0})
+
+
+def test_a_mixture_counts_in_whatever_sizes_are_given() -> None:
+    of = table()
+    seconds = of.numpy("duration")
+    tokens = np.round(seconds * 1000)
+    for rule in (Mixture(alpha=0.4), Fixed(column="language", shares=(("rare", 0.2),))):
+        assert np.array_equal(Epochs(rule, of, seconds, 3)(1), Epochs(rule, of, tokens, 3)(1))
+    documents = Table(pa.table({"id": ["a", "b"], "text": ["xy", None]}), name="t", root=Path())
+    assert sizes(documents).tolist() == [2, 0] and sizes(of, 5.0).max() == 5.0

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import overture
-from overture.cli import data, finetune, models, sources, study, transcribe
+from overture.cli import data, finetune, models, score, sources, study, transcribe
 from overture.errors import OvertureError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+data.app.command("score")(score.score)
 app.add_typer(data.app, name="data", help="Get, add, list and look at corpora.")
 app.add_typer(sources.app, name="models", help="Get and list published models.")
 

@@ -1,11 +1,11 @@
 """`overture data derive`: a corpus made of another one, its recordings sent down a telephone line or mixed with noise.
 
-Rows keep their id, text, speaker, source, licence and free columns; audio and all that is measured of it is new. What is drawn for a row depends
-on (seed, row number in the parent) alone.
+Rows keep their id, text, speaker, source, licence and free columns; audio and all that is measured of it is new, and scores are left behind.
+What is drawn for a row depends on (seed, row number in the parent) alone.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,12 @@ def derive(
     rates = [LINE_RATE] if what.mulaw else sorted({int(r) for r in table.numpy("rate")})
     augmenters = {rate: Augmenter(what, rate) for rate in rates}
     mixed_in = augmenters[rates[0]].corpora
+    scores = about_corpus(find_corpus(parent)).get("scores", {})  # of other samples than will be written
     made_of = {
         "from": table.name,
         "where": where,
-        "rows": _digest(table),
-        "mixed_in": {t.name: _digest(t) for t in mixed_in},
+        "rows": _digest(table, scores),
+        "mixed_in": {t.name: _digest(t, {}) for t in mixed_in},
         "augment": to_dict(what),
         "seed": seed,
         "format": FORMAT,
@@ -87,7 +88,7 @@ def derive(
             to = Path("audio") / f"{index // 1000:03d}" / f"{index:06d}{'.wav' if what.mulaw else '.flac'}"
             (draft / to).parent.mkdir(parents=True, exist_ok=True)
             gain = _write(draft / to, wave, rate, choice)
-            kept = {k: v for k, v in row.items() if k not in MEASURED and k not in ("start", "duration")}
+            kept = {k: v for k, v in row.items() if k not in {*MEASURED, *scores, "start", "duration"}}
             done: Row = {"derived_from": table.name, "derived": _said(choice, gain)}
             if what.noise is not None:
                 done |= {"noise": " ".join(choice.noise) or None, "noise_snr": choice.snr}
@@ -132,10 +133,12 @@ def _said(choice: Choice, gain: float) -> str:
     return "; ".join(parts) or "nothing"
 
 
-def _digest(table: Table) -> str:
-    """12 hex digits that change with anything the rows say; where recordings lie does not count."""
+def _digest(table: Table, scores: Mapping[str, Any]) -> str:
+    """12 hex digits that change with anything the rows say; where recordings lie and how they were scored does not count."""
     sink = pa.BufferOutputStream()
-    columns = table.columns.drop_columns(["audio"]).combine_chunks()
+    columns = table.columns.drop_columns(
+        ["audio", *(c for c in scores if c in table.columns.column_names)]
+    ).combine_chunks()
     with pa.ipc.new_stream(sink, columns.schema) as writer:
         writer.write_table(columns)
     return hashlib.sha256(sink.getvalue()).hexdigest()[:12]

@@ -7,7 +7,7 @@ from typing import Any
 
 from overture.corpora.build import MEASURED, Listing, Row, build
 from overture.data.romanise import romanise
-from overture.data.table import Table
+from overture.data.table import Table, about_corpus, find_corpus
 from overture.errors import OvertureError
 
 
@@ -23,13 +23,14 @@ def join(
     """Makes the corpus `name` of the rows of all `parts` for which the SQL expression `where` is true; returns what its corpus.json says.
 
     Rows keep all they say; an id is preceded by the name of its corpus, which the column `corpus` holds too, and a column that only some
-    corpora have is empty for the others. Recordings that are in two of them are taken once. `latin`: texts in
-    Latin letters (`data.romanise`). `where` may only name columns that all have.
+    corpora have is empty for the others. Scores are left behind: corpus.json would not say what made them. Recordings that are in two of them
+    are taken once. `latin`: texts in Latin letters (`data.romanise`). `where` may only name columns that all have.
     Raises OvertureError for a corpus that is named twice or that `where` leaves without rows.
     """
     if len(set(parts)) != len(parts) or len(parts) < 2:
         raise OvertureError(f"joining takes two or more different corpora, not {', '.join(parts)}")
     tables = [Table.open(part, where) for part in parts]
+    scores = {column for part in parts for column in about_corpus(find_corpus(part)).get("scores", {})}
     if empty := [t.name for t in tables if not len(t)]:
         raise OvertureError(f"no row of {', '.join(empty)} is left by --where {where!r}: leave it out")
 
@@ -38,7 +39,7 @@ def join(
         rows: list[Row] = []
         for table in tables:
             for index in range(len(table)):
-                row = {k: v for k, v in table.row(index).items() if k not in MEASURED}
+                row = {k: v for k, v in table.row(index).items() if k not in {*MEASURED, *scores}}
                 audio = Path(row["audio"]).resolve().relative_to(root).as_posix()
                 if latin and row.get("text"):
                     row["text"] = romanise(row["text"], row.get("language"), row=f"{table.name}/{row['id']}")

@@ -1,15 +1,19 @@
-"""Which rows of a corpus a run hears, and how often: languages in balance, and parts of equal hours.
+"""Which rows of a corpus a run hears, and how often: languages in balance, fixed shares, and parts of equal hours.
 
-`Mixture` draws each epoch anew so that a value l of a column gets p_l ~ (h_l / sum h)^alpha of it, h in hours, as IndicWav2Vec
-samples its languages (Javed et al. 2021, arXiv:2111.03945). `Matched` keeps as many hours of each of some values, as a study of
-what one factor does has to (Boito et al. 2022, arXiv:2204.01397). Rows without a value (None, NaN, empty) are a class of their own: a mixture
-draws them as such, and `Matched` never takes them for a named value. Hours are of what an epoch hears: rows longer than a run's
-`max_seconds` count as that.
+A `Rule` says which share of an epoch each value of a column gets. `Mixture` gives a value l p_l ~ (h_l / sum h)^alpha, h its size, as
+IndicWav2Vec samples its languages (Javed et al. 2021, arXiv:2111.03945). `Fixed` gives the shares it is told, drawn anew each epoch or once (the
+"rate-fixed-data-dynamic" and "-fixed" of Guo et al. 2024, arXiv:2406.14833), and so also replay. A rule may look at the losses so far,
+as Skill-it's does (Chen et al. 2023, arXiv:2307.14430). `Epochs` draws the rows. Sizes are what the caller counts: seconds, tokens, characters.
+
+`Matched` keeps as many hours of each of some values, as a study of what one factor does has to (Boito et al. 2022, arXiv:2204.01397).
+Rows without a value (None, NaN, empty) are a class of their own: a mixture draws them as such, and `Matched` never takes them for a named value.
+Sizes are of what an epoch hears: rows longer than a run's `max_seconds` count as that.
 """
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from overture.errors import OvertureError, near
 
@@ -26,11 +30,39 @@ EQUAL = 1e-9  # two numbers of hours that differ by less are the same but for ro
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mix:
+    """What a rule may look at."""
+
+    values: tuple[str | None, ...]  # (C,) of the column, in order; None: rows without one
+    sizes: "np.ndarray"  # (C,) of all rows of each, above 0
+    step: int = 0  # updates, or whatever the caller counts
+    losses: "np.ndarray | None" = None  # (C,) of each value, as they were last measured; None: not yet
+
+
+class Rule(Protocol):
+    """How often the values of a column are heard. A frozen dataclass; `weights` is a pure function."""
+
+    @property
+    def column(self) -> str: ...
+
+    @property
+    def exact(self) -> bool: ...  # true: sizes are drawn; false: numbers of rows, independently
+
+    @property
+    def redraw(self) -> bool: ...  # other rows in each epoch
+
+    def weights(self, mix: Mix) -> "np.ndarray": ...  # (C,) shares of an epoch, 0 or above; they sum to 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """How often the values of a column are heard. alpha = 1: as the corpus has them; 0: all alike."""
+    """Temperature. alpha = 1: as the corpus has them; 0: all alike."""
 
     column: str = "language"
     alpha: float = 0.7
+
+    exact: ClassVar[bool] = False
+    redraw: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
@@ -38,10 +70,53 @@ class Mixture:
                 f"mix.alpha={self.alpha:g}: between 0 (all values alike) and 1 (as the corpus has them)"
             )
 
-    def shares(self, hours: "np.ndarray") -> "np.ndarray":
-        """(C,) hours of each class, above 0 -> (C,) p, its share of an epoch; they sum to 1."""
-        weight = (hours / hours.sum()) ** self.alpha
+    def weights(self, mix: Mix) -> "np.ndarray":
+        """(C,) p, the share of an epoch of each value."""
+        weight = (mix.sizes / mix.sizes.sum()) ** self.alpha
         return weight / weight.sum()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """The shares of some values; the others divide what is left as the corpus has them, and nothing is left where the shares sum to 1.
+
+    Replay: `Fixed(column="corpus", shares=(("old", 0.1),))` hears a tenth of what was there before beside the new.
+    """
+
+    column: str = "source"
+    shares: tuple[tuple[str, float], ...] = ()  # value and share
+    redraw: bool = True  # other rows in each epoch; false: those of the first one in all
+
+    exact: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        names = [value for value, _ in self.shares]
+        total = sum(share for _, share in self.shares)
+        if len(set(names)) < len(names) or any(share < 0 for _, share in self.shares):
+            raise OvertureError(f"mix.shares={list(self.shares)}: each value once, with a share of 0 or above")
+        if total > 1 + EQUAL:
+            raise OvertureError(f"mix.shares sum to {total:g}, which is more than 1")
+
+    def weights(self, mix: Mix) -> "np.ndarray":
+        """(C,) the share of an epoch of each value.
+
+        Raises OvertureError for a value that no row has, and for shares that leave something for nobody.
+        """
+        import numpy as np
+
+        named = dict(self.shares)
+        if lacking := [value for value in named if value not in mix.values]:
+            known = [v for v in mix.values if v is not None]
+            raise OvertureError(f"mix.shares: no row has {self.column}={lacking[0]!r}. {near(lacking[0], known)}")
+        left = max(0.0, 1 - sum(named.values()))
+        others = np.array([value not in named for value in mix.values])
+        if left > EQUAL and not others.any():
+            raise OvertureError(
+                f"mix.shares sum to {1 - left:g}, and no other {self.column} is there for the rest: they must sum to 1"
+            )
+        rest = np.where(others, mix.sizes, 0.0)
+        given = np.array([named.get(value, 0.0) if value is not None else 0.0 for value in mix.values])
+        return np.asarray(given / given.sum() if left <= EQUAL else given + left * rest / rest.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,41 +134,97 @@ class Matched:
 
 
 class Epochs:
-    """The rows of each epoch of a mixture: a function of (table, seed, epoch).
+    """The rows of each epoch of a mixture: a function of (table, seed, epoch), and of the weights where a rule changes them.
 
-    Of class l, which has n_l rows, r_l n_l are drawn, to the nearest whole number and one at least, where r_l = p_l sum(h) / h_l:
-    with replacement where r_l >= 1, else without.
+    An epoch is as long as the table. Of class l, of size h_l, it takes r_l = p_l sum(h) / h_l times what is there. Where the rule is not `exact`
+    these are r_l n_l of its n_l rows, to the nearest whole number and one at least: with replacement where r_l >= 1, else without. Where it is,
+    they are floor(r_l) times all rows and some others, as many as come nearest to p_l sum(h): no further from it than half a row.
     """
 
-    def __init__(self, mixture: Mixture, table: "Table", seconds: "np.ndarray", seed: int) -> None:
-        """`seconds`: (N,) of each row of `table`. Raises OvertureError when it lacks the column, or a class of it has no length."""
+    def __init__(self, rule: Rule, table: "Table", sizes: "np.ndarray", seed: int) -> None:
+        """`sizes`: (N,) of each row of `table`. Raises OvertureError when it lacks the column, or a class of it has no size."""
         import numpy as np
 
-        self.values, codes = classes(table, mixture.column)
-        self.seed = seed
+        self.values, codes = classes(table, rule.column)
+        self.rule, self.seed, self.of = rule, seed, sizes
         self.rows = [np.flatnonzero(codes == c) for c in range(len(self.values))]
-        hours = np.array([seconds[rows].sum() for rows in self.rows]) / 3600
-        if not (hours > 0).all():
-            nothing = self.values[int(np.argmin(hours))]
+        self.sizes = np.array([sizes[rows].sum() for rows in self.rows])  # (C,)
+        if not (self.sizes > 0).all():
+            nothing = self.values[int(np.argmin(self.sizes))]
             raise OvertureError(
-                f"data.mix: the rows with {mixture.column}={nothing!r} last 0 s: leave them out with --where"
+                f"data.mix: the rows with {rule.column}={nothing!r} have no length: leave them out with --where"
             )
-        self.shares = mixture.shares(hours)  # (C,)
-        self.ratios = self.shares * hours.sum() / hours  # (C,)
-        sizes = np.array([len(rows) for rows in self.rows])
-        self.counts = np.maximum(1, np.floor(self.ratios * sizes + 0.5 + EQUAL)).astype(np.int64)  # (C,) rows an epoch
+        self.shares = self.weights()  # (C,)
+        self.ratios = self.shares * self.sizes.sum() / self.sizes  # (C,)
+        self.counts = np.array([len(rows) for rows in self._drawn(0, self.ratios)])  # (C,) rows of epoch 0
 
-    def __call__(self, epoch: int) -> "np.ndarray":
-        """(M,) row numbers, some of them more than once."""
+    def weights(self, step: int = 0, losses: Mapping[str | None, float] | None = None) -> "np.ndarray":
+        """(C,) what the rule gives at `step`, of these losses by value.
+
+        Raises OvertureError when the losses are not of all values, and when the rule gives no shares.
+        """
         import numpy as np
 
+        if losses is not None and set(losses) != set(self.values):
+            raise OvertureError(
+                f"losses of {sorted(map(str, losses))}, but the values of {self.rule.column} are {sorted(map(str, self.values))}"
+            )
+        measured = None if losses is None else np.array([losses[value] for value in self.values])
+        found = np.asarray(
+            self.rule.weights(Mix(values=tuple(self.values), sizes=self.sizes, step=step, losses=measured))
+        )
+        if (
+            found.shape != self.sizes.shape
+            or not np.isfinite(found).all()
+            or (found < 0).any()
+            or abs(found.sum() - 1) > 1e-6
+        ):
+            raise OvertureError(
+                f"{type(self.rule).__name__} gave {found.tolist()} at step {step}: expected {len(self.sizes)} shares that sum to 1"
+            )
+        return found
+
+    def __call__(self, epoch: int, shares: "np.ndarray | None" = None) -> "np.ndarray":
+        """(M,) row numbers, some of them more than once. `shares`: (C,) of this epoch, where they are no longer those of the start."""
+        import numpy as np
+
+        return np.concatenate(
+            self._drawn(epoch, self.ratios if shares is None else shares * self.sizes.sum() / self.sizes)
+        )
+
+    def _drawn(self, epoch: int, ratios: "np.ndarray") -> "list[np.ndarray]":
         from overture.data.draws import Draws
 
-        drawn = []
-        for number, (rows, ratio, count) in enumerate(zip(self.rows, self.ratios, self.counts)):
-            rng = Draws(self.seed, epoch).example(number, MIX)
-            drawn.append(rng.choice(rows, int(count), replace=bool(ratio >= 1 - EQUAL)))
-        return np.concatenate(drawn)
+        draws = Draws(self.seed, epoch if self.rule.redraw else 0)
+        draw = self._filled if self.rule.exact else _counted
+        return [
+            draw(rows, float(ratio), draws.example(number, MIX))
+            for number, (rows, ratio) in enumerate(zip(self.rows, ratios))
+        ]
+
+    def _filled(self, rows: "np.ndarray", ratio: float, rng: "np.random.Generator") -> "np.ndarray":
+        import numpy as np
+
+        whole = int(ratio + EQUAL)
+        order = rng.permutation(rows)
+        ends = np.append(0.0, np.cumsum(self.of[order]))
+        some = int(np.abs(ends - (ratio - whole) * ends[-1]).argmin())
+        return np.concatenate([np.tile(rows, whole), order[:some]])
+
+
+def _counted(rows: "np.ndarray", ratio: float, rng: "np.random.Generator") -> "np.ndarray":
+    count = max(1, int(ratio * len(rows) + 0.5 + EQUAL))
+    return rng.choice(rows, count, replace=bool(ratio >= 1 - EQUAL))
+
+
+def sizes(table: "Table", longest: float = float("inf")) -> "np.ndarray":
+    """(N,) of each row: s of speech, rows above `longest` counting as that; characters of text."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    if table.is_text:
+        return np.asarray(pc.fill_null(pc.utf8_length(table.columns.column("text")), 0).to_numpy())
+    return np.asarray(np.minimum(table.numpy("duration"), longest))
 
 
 def classes(table: "Table", column: str) -> "tuple[list[str | None], np.ndarray]":
@@ -200,6 +331,8 @@ def rows_of(data: "Data") -> "tuple[Table, int]":
             f"{data.min_seconds:g} leave none of {len(Table.open(data.corpus))}"
         )
     too_short = len(whole) - len(table)
+    if data.select:
+        table = table.take(data.select.rows(table, data.max_seconds))
     return (table.take(data.matched.rows(table, data.max_seconds)) if data.matched else table), too_short
 
 
@@ -211,15 +344,15 @@ def composition(data: "Data", table: "Table") -> list[dict[str, Any]]:
     """
     import numpy as np
 
-    seconds = np.minimum(table.numpy("duration"), data.max_seconds)
+    seconds = sizes(table, data.max_seconds)
     voices = table.numpy("speaker") if "speaker" in table.columns.column_names else None
-    parts: list[Matched | Mixture] = [data.mix] if data.mix else []
+    parts: list[Matched | Mixture | Fixed] = [data.mix] if data.mix else []
     if data.matched and (data.mix is None or data.mix.column != data.matched.column):
         parts.insert(0, data.matched)
     found: list[dict[str, Any]] = []
     for part in parts:
         values, codes = classes(table, part.column)
-        mixed = Epochs(part, table, seconds, 0) if isinstance(part, Mixture) else None
+        mixed = None if isinstance(part, Matched) else Epochs(part, table, seconds, 0)
         for c, value in enumerate(values):
             rows = np.flatnonzero(codes == c)
             line: dict[str, Any] = {

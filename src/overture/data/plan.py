@@ -1,4 +1,4 @@
-"""The batch plan: which rows make which update, a pure function of (lengths, seed, epoch), and of what a mixture draws of them.
+"""The batch plan: which rows make which update, a pure function of (lengths, seed, epoch), and of what a mixture draws and an order sorts.
 
 An *update* is a set of utterances of like length whose padded size stays under a bound. Updates know nothing of machines:
 they are dealt out to devices and accumulated micro-batches only afterwards, equally by construction. So a run on two
@@ -15,6 +15,7 @@ from overture.errors import OvertureError
 
 # Utterances are sorted by length x (1 + JITTER * uniform): neighbours differ from epoch to epoch, at the price of about half of it as padding.
 JITTER = 0.04
+STAGES = 10  # an ordered epoch at most; within one of them updates are made of rows of like length, whatever their place in the order
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,21 @@ class BatchPlan:
         longest: float = np.inf,
         seed: int = 0,
         draw: Callable[[int], np.ndarray] | None = None,
+        keys: np.ndarray | None = None,
+        ordered: int = 0,
     ) -> None:
         """`lengths`: (N,) of each row, in any unit; bounds in that unit, all counting padding.
 
         update: of one update. micro: of one micro-batch. longest_squared: on (rows x longest^2) of a micro-batch.
         longest: rows are cropped to it when they are fetched. draw: the rows of an epoch, by its number, some perhaps more than once
-        (`overture.data.mixture`); None: each row once. Raises OvertureError when there is no row.
+        (`overture.data.mixture`); None: each row once. keys: (N,) of each row; the updates of the first `ordered` epochs come by the mean of
+        it, the lowest first (`overture.data.order`). Raises OvertureError when there is no row.
         """
         if len(lengths) == 0:
             raise OvertureError("no utterance is left to train on: look at data.where and data.min_seconds")
         self.lengths = np.minimum(np.asarray(lengths, dtype=np.float64), longest)
         self.update, self.micro, self.longest_squared, self.seed, self.draw = update, micro, longest_squared, seed, draw
+        self.keys, self.ordered = keys, ordered
         if (top := float(self.lengths.max())) > min(update, micro) or top * top > longest_squared:
             raise OvertureError(
                 f"the longest utterance ({top:g}) does not fit a batch (plan.update {update:g}, plan.micro {micro:g}, "
@@ -58,10 +63,28 @@ class BatchPlan:
 
     def _updates(self, epoch: int) -> list[np.ndarray]:
         """All updates of one epoch, each an array of row indices, longest first. Every row is in exactly one, unless rows are drawn."""
-        return self._deal(np.arange(len(self.lengths)) if self.draw is None else self.draw(epoch), epoch)
+        rows = np.arange(len(self.lengths)) if self.draw is None else self.draw(epoch)
+        return (
+            self._deal(rows, epoch)
+            if self.keys is None or epoch >= self.ordered
+            else self._ordered(rows, epoch, self.keys)
+        )
 
     def _deal(self, rows: np.ndarray, epoch: int) -> list[np.ndarray]:
         rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        groups = self._groups(rows, rng)
+        return [groups[i] for i in rng.permutation(len(groups))]
+
+    def _ordered(self, rows: np.ndarray, epoch: int, keys: np.ndarray) -> list[np.ndarray]:
+        """Updates made within stages of the order, so that their means span it: of rows chosen by length alone they would all be alike."""
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        updates = self.lengths[rows].sum() / self.update  # about
+        stages = int(np.clip(updates / 2, 1, STAGES))  # each ends in an update that is not full
+        rows = rows[np.argsort(keys[rows], kind="stable")]
+        groups = [group for stage in np.array_split(rows, stages) for group in self._groups(stage, rng)]
+        return sorted(groups, key=lambda group: float(keys[group].mean()))
+
+    def _groups(self, rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         upper = self.lengths[rows] * (1 + JITTER * rng.random(len(rows)))
         order = np.argsort(-upper, kind="stable")
         groups, start, top = [], 0, float(self.lengths.max())
@@ -71,7 +94,7 @@ class BatchPlan:
             count = max(1, int(self.update / longest))
             groups.append(rows[order[start : start + count]])
             start += count
-        return [groups[i] for i in rng.permutation(len(groups))]
+        return groups
 
     def micro_batches(self, rows: np.ndarray, *, rank: int = 0, world: int = 1) -> list[MicroBatch]:
         """The share of one device in an update: as many micro-batches as every other device has, in the same order."""

@@ -1,0 +1,89 @@
+"""How far Python code is from PEP 8: violations that pycodestyle reports, a character, of a file and of each line.
+
+The PEP8 score of Korbak et al. (2023, arXiv:2302.08582). pycodestyle runs once over the whole file, since most rules look at neighbouring
+lines, and what it reports of a line is that line's. What it ignores by default is ignored; settings of the user's own are not read.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from overture.data.score import Ready
+from overture.data.score.text import are_code, column, lists, segments, texts
+from overture.data.table import Table
+from overture.errors import MissingExtra, OvertureError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pep8:
+    """`pep8` of rows of kind 'code', null for others and for files that are not Python (any more), of which the rest cannot be judged."""
+
+    segments: bool = (
+        False  # of each line too, in `pep8_segments`: a line's violations by its characters, the line feed included
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("pep8", "pep8_segments") if self.segments else ("pep8",)
+
+    def sources(self, table: Table) -> dict[str, Any]:
+        return {"pycodestyle": str(_pycodestyle().__version__)}
+
+    def ready(self, table: Table) -> Ready:
+        """Raises OvertureError when no row is code, MissingExtra without pycodestyle."""
+        check = _checker()
+        if not are_code(table).any():
+            raise OvertureError(
+                f"no row of {table.name!r} is of kind 'code', so there are no lines to judge: when you add the corpus say --fill kind=code"
+            )
+
+        def score(rows: Table) -> dict[str, pa.Array]:
+            whole: list[float | None] = []
+            parts: list[list[float | None] | None] = []
+            for text, code in zip(texts(rows), are_code(rows)):
+                lines = segments(text, code=True) if text and code else []
+                counts = check(lines) if lines else None
+                whole.append(None if counts is None else sum(counts) / len(text or ""))
+                parts.append(None if counts is None else [n / len(line) for n, line in zip(counts, lines)])
+            return {"pep8": column(whole)} | ({"pep8_segments": lists(parts)} if self.segments else {})
+
+        return Ready(score)
+
+
+def _pycodestyle() -> Any:
+    try:
+        import pycodestyle
+    except ImportError as error:
+        raise MissingExtra("code", "the scorer pep8") from error
+    return pycodestyle
+
+
+def _checker() -> Any:
+    """(lines) -> how many violations each has; None for what is not Python."""
+    style = _pycodestyle()
+    found: list[tuple[int, str]] = []
+
+    class Report(style.BaseReport):  # type: ignore[name-defined]
+        def error(self, line_number: int, offset: int, text: str, check: Any) -> str | None:
+            code: str | None = super().error(line_number, offset, text, check)
+            if code:
+                found.append((line_number, code))
+            return code
+
+    options = style.StyleGuide(
+        reporter=Report, ignore=style.DEFAULT_IGNORE.split(","), select=(), max_line_length=style.MAX_LINE_LENGTH,
+        max_doc_length=None, indent_size=4, hang_closing=False,
+    ).options  # fmt: skip
+
+    def check(lines: list[str]) -> list[int] | None:
+        found.clear()
+        style.Checker(lines=list(lines), options=options).check_all()
+        if any(code.startswith("E9") for _, code in found):
+            return None
+        counts = [0] * len(lines)
+        for number, _ in found:
+            counts[min(max(number, 1), len(lines)) - 1] += 1
+        return counts
+
+    return check
