@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.developer: $(VENV)/.installed
-	$(PIP) install -c constraints.txt -e '.[dev,tensorboard,trackio,lhotse,huggingface,g722,phones]'
+	$(PIP) install -c constraints.txt -e '.[dev,tensorboard,trackio,lhotse,huggingface,g722,phones,bible,dedup]'
 	$(PIP) install -c constraints.txt -e '.[lm]' || echo "kenlm was not built (is there a C++ compiler?): tests that need it are skipped"
 	touch $@
 

@@ -347,4 +347,5 @@ def test_the_index_names_what_exists() -> None:
 
     for source in SOURCES.values():
         assert callable(getattr(importlib.import_module(f"overture.corpora.{source.module}"), source.function))
-        assert source.packages and source.download_mb > 0
+        assert (source.packages or source.wheels or source.lists) and source.download_mb > 0
+        assert (source.hours > 0) != (source.documents > 0 and source.characters > 0)

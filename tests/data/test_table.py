@@ -101,8 +101,12 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     (tmp_path / "a" / "table.parquet").write_text("not Parquet")
     with pytest.raises(OvertureError, match=r"table\.parquet is not a readable Parquet file"):
         Table.open(str(tmp_path / "a"))
-    with pytest.raises(OvertureError, match=r"lacks the column\(s\) audio, duration; it has id, text"):
-        Table.open(str(corpus(tmp_path / "b", id=["1"], text=["x"])))
+    with pytest.raises(
+        OvertureError, match=r"lacks the column\(s\) audio, duration \(for recordings; .*it has id, said"
+    ):
+        Table.open(str(corpus(tmp_path / "b", id=["1"], said=["x"])))
+    with pytest.raises(OvertureError, match=r"lacks the column\(s\) id; it has text"):
+        Table.open(str(corpus(tmp_path / "d", text=["x"])))
     folder = corpus(tmp_path / "c", id=["1"], audio=["a.wav"], duration=[1.0])
     (folder / "corpus.json").write_text("{")
     with pytest.raises(OvertureError, match=r"corpus\.json is not valid JSON"):

@@ -30,7 +30,7 @@ def list_() -> None:
     """The models that are here and those that can be got."""
     from rich.console import Console
 
-    from overture.cli.data import _table
+    from overture.cli.look import grid
     from overture.models.sources import SOURCES, complete
 
     console = Console()
@@ -39,7 +39,7 @@ def list_() -> None:
         ("Here", here),
         ("To be got: overture models get MODEL", [n for n in SOURCES if n not in here]),
     ):
-        table = _table("model", "parameters", "download", "about", title=title, right=("parameters", "download"))
+        table = grid("model", "parameters", "download", "about", title=title, right=("parameters", "download"))
         for name in names:
             source = SOURCES[name]
             extra = f" [needs overture\\[{source.extra}]]" if source.extra else ""

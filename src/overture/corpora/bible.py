@@ -6,6 +6,7 @@ where versions count them alike. King James and World English mark paragraphs; R
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ def chapters(package: Package) -> Iterator[tuple[str, int, list[str]]]:
     if len(found) != 1:
         raise OvertureError(f"{package.source} holds {len(found)} texts, where one was expected.")
     bible: Any = modules.get_bible_from_module(next(iter(found)))
+    bible._decompressed_text = lru_cache(maxsize=2)(
+        bible._decompressed_text
+    )  # else the whole book is decompressed for every verse
     for books in bible.get_structure().get_books().values():
         for book in books:
             for chapter, count in enumerate(book.chapter_lengths, start=1):
@@ -59,7 +63,9 @@ def chapters(package: Package) -> Iterator[tuple[str, int, list[str]]]:
 
 def joined(verses: list[str]) -> tuple[str, list[int]]:
     """(text, where in it each verse ends) of OSIS verses, without notes and the editor's titles; a verse that is missing ends where it begins."""
-    marked = any(BEGINS.search(verse) for verse in verses)  # a version without paragraphs still marks where the chapter ends
+    marked = any(
+        BEGINS.search(verse) for verse in verses
+    )  # a version without paragraphs still marks where the chapter ends
     text, ends = "", []
     for verse in verses:
         verse = LEFT_OUT.sub(" ", verse)  # a note may be all that stands between two words

@@ -41,7 +41,9 @@ class Listing:
     rows: list[Row]
     root: Path | None = None  # what `audio` is relative to; None: the corpus folder itself
     problems: list[Problem] = field(default_factory=list)  # rows that could not even be parsed
-    dropped: list[tuple[Row, str, str]] = field(default_factory=list)  # rows it leaves out itself, with kind and reason, for dropped.tsv
+    dropped: list[tuple[Row, str, str]] = field(
+        default_factory=list
+    )  # rows it leaves out itself, with kind and reason, for dropped.tsv
     notes: dict[str, Any] = field(default_factory=dict)  # for corpus.json: versions, what was left out and why
 
 

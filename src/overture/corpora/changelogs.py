@@ -1,7 +1,7 @@
 """Changelogs: what was changed in well-known programs and when, 1987 to today; terse technical English, one document an entry, with its `time`.
 
-Three forms: Debian's ('pkg (version) ...' to ' -- who  date'), GNU's ('2003-05-17  Who  <mail>') and git's ('commit ...'). The lines with names and
-addresses of who made a change are left out, addresses within the text are not.
+Three forms: Debian's ('pkg (version) ...' to ' -- who  date'), GNU's ('2003-05-17  Who  <mail>') and git's ('commit ...'). Lines that only say who
+made or reported a change are left out; names and addresses within the text are not.
 """
 
 import gzip
@@ -18,7 +18,10 @@ DEBIAN = re.compile(r"^ -- .*?>  (?:\w{3}, +)?(\d{1,2} \w{3} \d{4} [\d:]+ [+-]\d
 VERSION = re.compile(r"^\S+ \(([^)]+)\)[^\n]*\n")
 GNU = re.compile(r"^(\d{4}-\d{2}-\d{2})[ \t]+\S.*$", re.MULTILINE)
 GIT = re.compile(r"^commit [0-9a-f]{40}\n(?:\w+: .*\n)*?Date: +(?:\w{3} )?(.*)\n(?:\w+: .*\n)*", re.MULTILINE)
-ITEM = re.compile(r"\s*(?:[*+-]|\[.*\]$)\s*")
+ITEM = re.compile(r"\s*(?:[*+-]\s+|\[.*\]$)")
+WHO = re.compile(
+    r"\s*(?:[A-Z][\w-]*-[Bb]y|Cc|git-svn-id|[\w-]*-I[Dd]):? "
+)  # 'Signed-off-by: Who <mail>', 'Change-Id: ...'
 FIRST = 1980  # years before it, and those to come, are typing errors
 
 
@@ -79,6 +82,8 @@ def paragraphs(body: str) -> list[str]:
     """Every item of a list and every block of lines without an empty one between."""
     found: list[list[str]] = [[]]
     for line in body.splitlines():
+        if WHO.match(line):
+            continue
         item = ITEM.match(line)
         if not line.strip():
             found.append([])

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 EMPTY_LINE = re.compile(r"\n[^\S\n]*\n")
 # NUL to US and DEL to APC but what is white space in texts: tab, line feed, line tabulation, form feed, carriage return, next line
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
-INVISIBLE = re.compile("[\u00ad\ufeff]")  # soft hyphens and byte order marks; joiners and zero-width spaces are spelling in some languages
+INVISIBLE = re.compile(
+    "[\u00ad\ufeff]"
+)  # soft hyphens and byte order marks; joiners and zero-width spaces are spelling in some languages
 LINE_END = re.compile("\r\n|[\r\v\f\x85\u2028]")
 
 

@@ -50,7 +50,9 @@ def dedup(
         raise MissingExtra("dedup", "finding near duplicates")
     table = Table.open(parent, where)
     if not table.is_text:
-        raise OvertureError(f"{parent!r} is speech, of which exact duplicates were left out when it was made; --near is for text.")
+        raise OvertureError(
+            f"{parent!r} is speech, of which exact duplicates were left out when it was made; --near is for text."
+        )
     if not len(table):
         raise OvertureError(f"no row of {parent!r} is left by --where {where!r}.")
     target = corpora_home() / name
@@ -68,15 +70,26 @@ def dedup(
                 dropped.append(({"_row": int(table.rows[index]) + 1, "id": ids[index]}, "near duplicate", what))
             if progress is not None and (index % 200 == 0 or index == len(table) - 1):
                 progress(index + 1, len(table))
-        made_of = {"from": table.name, "where": where, "fingerprint": table.fingerprint, "near": near, "gram": GRAM, "hashes": HASHES}
-        notes = {"about": f"{table.name} without near duplicates", "dedup": made_of, "near_duplicates_dropped": len(dropped)}
+        made_of = {
+            "from": table.name,
+            "where": where,
+            "fingerprint": table.fingerprint,
+            "near": near,
+            "gram": GRAM,
+            "hashes": HASHES,
+        }
+        notes = {
+            "about": f"{table.name} without near duplicates",
+            "dedup": made_of,
+            "near_duplicates_dropped": len(dropped),
+        }
         return Listing(rows=kept, dropped=dropped, notes=notes)
 
     return build_text(name, importer, replace=replace)
 
 
 def nearest_before(texts: list[str | None], near: float) -> Iterator[tuple[int | None, float]]:
-    """Of each text, the number and similarity of the nearest one among those before it that were themselves not near to any; (None, 0.0) if none is."""
+    """Of each text, the number and similarity of the nearest before it among those not near to any themselves; (None, 0.0) if there is none."""
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(num_perm=HASHES, params=bands(near))

@@ -49,7 +49,9 @@ def rows(path: Path, columns: Mapping[str, str], encoding: str, document: Docume
     if document != "file" and not any(p.suffix.lower() in PROSE for p in documents):
         raise OvertureError(f"--document {document} is for plain text ({' '.join(PROSE)}), of which {path} holds none.")
     other = len(files) - len(documents) - len(tables)
-    notes: dict[str, Any] = {"files": len(documents) + len(tables)} | ({"files_of_another_kind": other} if other else {})
+    notes: dict[str, Any] = {"files": len(documents) + len(tables)} | (
+        {"files_of_another_kind": other} if other else {}
+    )
     listing = Listing(rows=[], notes=notes)
     base = path if path.is_dir() else path.parent
     for file in documents:
@@ -77,7 +79,9 @@ def _read_document(path: Path, name: str, encoding: str, document: Document, lis
     elif ending in MARKDOWN:
         from markdown_it import MarkdownIt
 
-        listing.rows.append(_page(MarkdownIt("gfm-like", {"linkify": False}).render(text)) | {"id": name, "_file": name})
+        listing.rows.append(
+            _page(MarkdownIt("gfm-like", {"linkify": False}).render(text)) | {"id": name, "_file": name}
+        )
     elif document == "file":
         listing.rows.append({"id": name, "text": text, "_file": name})
     else:

@@ -9,6 +9,7 @@ from overture.corpora.packages import Package
 
 ENCODINGS = {"ru": "koi8-r", "pl": "iso8859-2", "cs": "iso8859-2"}  # of files that are not UTF-8; else Latin-1
 OVERSTRUCK = re.compile(".\x08")  # printers' bold and underlined letters
+AUTHOR = re.compile(r"\n(?=\s*--\s)")  # a paragraph of its own
 NOT_TEXT = ("ascii-art", "asciiart")
 
 
@@ -17,7 +18,8 @@ def rows(packages: Mapping[str, Package], folder: Path) -> Listing:
     out: list[Row] = []
     for package in packages.values():
         language = package.name.split("-")[1] if "-" in package.name else "en"
-        for path in sorted((package.folder / "usr/share/games/fortunes").rglob("*")):
+        root = package.folder / "usr/share/games/fortunes"
+        for path in sorted(root.rglob("*")):
             if not path.is_file() or path.is_symlink() or path.suffix in (".dat", ".u8") or path.name in NOT_TEXT:
                 continue
             raw = path.read_bytes()
@@ -27,10 +29,10 @@ def rows(packages: Mapping[str, Package], folder: Path) -> Listing:
                 text = raw.decode(ENCODINGS.get(language, "latin-1"))
             for number, cookie in enumerate(re.split(r"^%.*$", text, flags=re.MULTILINE)):
                 if cookie.strip():
+                    words = AUTHOR.sub("\n\n", OVERSTRUCK.sub("", cookie))
                     out.append(
-                        {"id": f"{package.name}/{path.name}/{number}", "text": OVERSTRUCK.sub("", cookie), "language": language,
+                        {"id": f"{package.name}/{path.relative_to(root)}/{number}", "text": words, "language": language,
                          "label": path.name.removesuffix(".fortunes"), "offensive": package.name.endswith("-off"),
                          "source": package.source, "licence": "mixed, free (see the package's copyright)"}
                     )  # fmt: skip
     return Listing(rows=out)
-

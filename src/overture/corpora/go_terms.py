@@ -20,7 +20,9 @@ def rows(packages: Mapping[str, Package], folder: Path) -> Listing:
     synonyms: dict[str, list[str]] = {}
     out: list[Row] = []
     with sqlite3.connect(path) as db:
-        for term, word in db.execute("SELECT go_id, synonym FROM go_synonym JOIN go_term USING (_id) WHERE NOT like_go_id"):
+        for term, word in db.execute(
+            "SELECT go_id, synonym FROM go_synonym JOIN go_term USING (_id) WHERE NOT like_go_id"
+        ):
             synonyms.setdefault(term, []).append(word)
         dated = dict(db.execute("SELECT name, value FROM metadata"))["GOSOURCEDATE"]
         (undefined,) = db.execute("SELECT count(*) FROM go_term WHERE definition IS NULL").fetchone()

@@ -12,14 +12,20 @@ from html.parser import HTMLParser
 Attributes = Mapping[str, str]
 Skip = Callable[[str, Attributes], bool]
 
-VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
-NOT_TEXT = frozenset("head script style noscript template svg math iframe object canvas select button textarea datalist audio video".split())
-OF_THE_SITE = frozenset("nav menu dialog".split())
-OF_THE_PAGE = frozenset("aside header footer".split())  # unless they stand within the marked content, as an article's own header
-BLOCKS = frozenset(
-    "address article aside blockquote body caption center dd details div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr "
-    "html legend li main nav ol p pre section summary table tbody td tfoot th thead title tr ul".split()
-)
+# fmt: off
+VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"})
+NOT_TEXT = frozenset({
+    "head", "script", "style", "noscript", "template", "svg", "math", "iframe", "object", "canvas", "select", "button", "textarea", "datalist",
+    "audio", "video",
+})
+OF_THE_SITE = frozenset({"nav", "menu", "dialog"})
+OF_THE_PAGE = frozenset({"aside", "header", "footer"})  # unless they stand within the marked content, as an article's own header
+BLOCKS = frozenset({
+    "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "div", "dl", "dt", "fieldset", "figcaption", "figure",
+    "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "html", "legend", "li", "main", "nav", "ol", "p", "pre", "section",
+    "summary", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "ul",
+})
+# fmt: on
 # An opening tag of the first kind ends an open one of the second, as browsers have it, unless one of the third stands between
 CLOSES = {
     "p": ({"p"}, {"li", "td", "th", "dd", "div", "section", "body", "blockquote"}),
@@ -31,7 +37,9 @@ CLOSES = {
     "th": ({"td", "th"}, {"tr", "table"}),
     "option": ({"option"}, {"select"}),
 }
-ROLES = frozenset({"navigation", "banner", "contentinfo", "search", "complementary", "menu", "menubar", "toolbar", "dialog"})
+ROLES = frozenset(
+    {"navigation", "banner", "contentinfo", "search", "complementary", "menu", "menubar", "toolbar", "dialog"}
+)
 
 
 @dataclass

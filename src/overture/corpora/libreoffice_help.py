@@ -16,7 +16,9 @@ PROGRAMS = {
 def rows(packages: Mapping[str, Package], folder: Path) -> Listing:
     """One document a page; pages that only redirect or list links hold no text and are left out."""
     (package,) = packages.values()
-    (root,) = (path.parent for path in (package.folder / "usr/share/libreoffice/help").glob("*/text"))  # beside it: media
+    (root,) = (
+        path.parent for path in (package.folder / "usr/share/libreoffice/help").glob("*/text")
+    )  # beside it: media
     out: list[Row] = []
     for path in sorted((root / "text").rglob("*.html")):
         page = html.read(path.read_text(encoding="utf8"), skip)

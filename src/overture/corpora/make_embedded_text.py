@@ -66,7 +66,9 @@ def biomedicine() -> Iterator[Row]:
 def changelog() -> Iterator[Row]:
     """Entries of changelogs with their day; the label is the program."""
     for label, (package, licence) in PROGRAMS.items():
-        for row in taken("changelogs", f"label = '{package}' AND length BETWEEN 120 AND 1500", ENTRIES):
+        for row in taken(
+            "changelogs", f"label = '{package}' AND length BETWEEN 120 AND 1500 AND text NOT LIKE '%@%'", ENTRIES
+        ):
             kept = {k: row[k] for k in ("id", "text", "time", "language", "source")}
             yield kept | {"label": label, "licence": licence, "kind": "entry"}
 

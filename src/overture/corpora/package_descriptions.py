@@ -55,14 +55,21 @@ def records(text: str) -> Iterator[dict[str, str]]:
 
 
 def paragraphs(body: str) -> list[str]:
-    """A long description: what stands between ' .' is a paragraph, and so is every item of a list."""
+    """A long description: what stands between ' .' is a paragraph, and so is every item of a list and what follows it less far to the right."""
     found: list[list[str]] = [[]]
+    margin = 0
     for line in body.splitlines():
         item = ITEM.fullmatch(line)
+        indent = len(line) - len(line.lstrip())
         if line.strip() == ".":
             found.append([])
-        elif item and (line.startswith("  ") or line[1:2] in "*+o•-"):
+            margin = 0
+        elif item and (indent > 1 or line[1:2] in "*+o•-"):
             found.append([item[1]])
+            margin = indent
+        elif indent < margin:
+            found.append([line.strip()])
+            margin = 0
         else:
             found[-1].append(line.strip())
     return [" ".join(lines) for lines in found if lines]

@@ -1,4 +1,4 @@
-"""Packages as a source of recordings and text: Debian's are fetched with apt-get and unpacked with dpkg, wheels with pip, none of which needs root."""
+"""Packages as a source of recordings and text: Debian's are fetched with apt-get and unpacked with dpkg, wheels with pip, none of it as root."""
 
 import re
 import shutil
@@ -115,7 +115,12 @@ def download_lists(cache: Path) -> None:
         )
     lists = cache / LISTS
     (lists / "partial").mkdir(parents=True, exist_ok=True)
-    options = {"Dir::State::Lists": lists, "Dir::Cache": cache / "apt", "Acquire::Languages": "en", "APT::Sandbox::User": ""}
+    options = {
+        "Dir::State::Lists": lists,
+        "Dir::Cache": cache / "apt",
+        "Acquire::Languages": "en",
+        "APT::Sandbox::User": "",
+    }
     command = ["apt-get", *(f"-o{k}={v}" for k, v in options.items()), "update"]
     done = subprocess.run(command, capture_output=True, text=True)
     shutil.rmtree(cache / "apt", ignore_errors=True)

@@ -28,7 +28,10 @@ def rows(packages: Mapping[str, Package], folder: Path) -> Listing:
             try:
                 with tokenize.open(path) as file:  # reads the encoding that a module declares
                     text = file.read()
-            except (SyntaxError, UnicodeDecodeError) as error:  # tests of Python hold modules that are broken on purpose
+            except (
+                SyntaxError,
+                UnicodeDecodeError,
+            ) as error:  # tests of Python hold modules that are broken on purpose
                 broken.append(f"{name}: {error}")
                 continue
             if not text.strip():
