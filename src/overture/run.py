@@ -80,15 +80,16 @@ class Data:
 
     corpus: str = "embedded"  # a name or a folder
     where: str | None = None  # SQL over the table's columns
-    text: Assembly | None = None  # of text: how documents become examples. Of what follows text knows `mix`, `select` and `order`
+    # how documents become examples, in a corpus of text; of the other fields it knows `mix`, `select` and `order`
+    text: Assembly | None = field(default=None, metadata=LATER)
     min_seconds: float = 0.0  # shorter utterances are left out (and counted)
     max_seconds: float = 15.0  # longer ones are cropped, at a place drawn anew each epoch
     cache: bool = True  # compute features once into a memory-mapped file; else anew each epoch
     augment: WaveAugment | None = None  # alters the samples, drawn anew each time; features then need cache=False
     matched: Matched | None = None  # as many hours of each of some values of a column, and no other rows
     mix: Mixture | Fixed | None = None  # how often the values of a column are heard, drawn anew each epoch
-    select: Select | None = field(default=None, metadata=LATER)  # the best of these rows, or any, under a budget; before `matched`
-    order: Order | None = field(default=None, metadata=LATER)  # updates by a column in the first epochs; None: at random
+    select: Select | None = field(default=None, metadata=LATER)  # such rows under a budget; before `matched`
+    order: Order | None = field(default=None, metadata=LATER)  # of updates, in the first epochs; None: at random
 
 
 @dataclass(frozen=True, kw_only=True)
