@@ -167,7 +167,7 @@ def segments(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     last = np.maximum(
         starts, last
     )  # of tokens that share a character of several bytes, all but one would end before it
-    return np.searchsorted(ends, last, side="right")
+    return np.asarray(np.searchsorted(ends, last, side="right"), dtype=np.int64)
 
 
 def _lists(table: "Table", name: str, score: str) -> tuple[np.ndarray, np.ndarray]:

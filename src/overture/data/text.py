@@ -122,8 +122,8 @@ class Packed:
 
     def fetch(self, index: int, draws: Draws) -> Example:
         ids, of = [], []
-        for number, (document, first, last, ended) in enumerate(self.pieces(index)):
-            part = self.encoded.ids(document, first, last)
+        for number, (row, first, last, ended) in enumerate(self.pieces(index)):
+            part = self.encoded.ids(row, first, last)
             if ended:
                 part = np.append(part, self.special.end)
             ids.append(part)
