@@ -240,7 +240,12 @@ def _convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """
     image = x.transpose(1, 2)[:, :, None]  # (B, C, 1, T), which torch knows as channels_last
     stride, padding = (1, conv.stride[0]), (0, int(conv.padding[0]))
-    out = F.conv2d(image, conv.weight[:, :, None], conv.bias, stride=stride, padding=padding, groups=conv.groups)
+    width = conv.in_channels // conv.groups
+    # With AMX, oneDNN gives noise in bf16 for groups of 4 to 15 channels (torch 2.13; docs/lab-log.md): these stay in fp32.
+    narrow = conv.groups > 1 and 1 < width < 16 and x.device.type == "cpu"
+    with torch.autocast(x.device.type, enabled=torch.is_autocast_enabled(x.device.type) and not narrow):
+        image = image.to(conv.weight.dtype) if narrow else image
+        out = F.conv2d(image, conv.weight[:, :, None], conv.bias, stride=stride, padding=padding, groups=conv.groups)
     return out.squeeze(2).transpose(1, 2)
 
 
