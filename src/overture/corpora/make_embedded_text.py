@@ -6,11 +6,14 @@ on: public domain, CC-BY-4.0, MIT and its like, MPL-2.0, PSF-2.0. Needed are the
 """
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from overture.corpora.build import Listing, Row
 from overture.corpora.text import as_read, build_text
+from overture.data.score.annotate import annotate
+from overture.data.score.pep8 import Pep8
 
 FOLDER = Path(__file__).parent / "embedded_text"
 BOOKS, CHAPTERS = ("Gen", "Ps", "Isa", "Matt", "Acts"), 20  # chapters a book, each in all three versions
@@ -145,6 +148,11 @@ table.parquet says which licence each document is under, `source` where it is fr
 
 
 if __name__ == "__main__":
-    about = build_text("embedded-text", rows, folder=FOLDER, replace=True)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "embedded-text"
+        about = build_text("embedded-text", rows, folder=draft)
+        annotate(str(draft), {"pep8": Pep8(segments=True)})  # and where segments end, of all texts
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        shutil.copytree(draft, FOLDER)
     size = sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) / 1e6
     print(f"{about['rows']} documents, {about['characters']:,} characters, {size:.2f} MB")
