@@ -188,8 +188,8 @@ def _kept(tokens: Tokens, table: "Table") -> "Tokenizer":
 class Encoded:
     """The documents of a table as ids, in one packed file mapped into memory: named by what made it, made once."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, tokenizer: "Tokenizer") -> None:
+        self.folder, self.tokenizer = folder, tokenizer
         self.offsets = np.load(folder / "offsets.npy", allow_pickle=False)  # (N + 1,) tokens
         kind = json.loads((folder / "source.json").read_text(encoding="utf8"))["dtype"]
         self._ids: np.ndarray = np.memmap(folder / "ids.bin", dtype=kind, mode="r")
@@ -236,7 +236,7 @@ class Encoded:
                 raise OvertureError(f"the cache of tokens {folder} cannot be written: {error}") from error
             finally:
                 shutil.rmtree(part, ignore_errors=True)
-        return cls(folder)
+        return cls(folder, tokenizer)
 
     @staticmethod
     def _write(

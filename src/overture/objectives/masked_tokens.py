@@ -4,6 +4,7 @@ BERT (Devlin et al. 2019) takes 15 % and makes 80 % of them [MASK], 10 % a rando
 task: (0, 1, 0) is SLM, "swap language modelling" (Di Liello 2023, arXiv:2309.08272, part 1), without any [MASK].
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from overture.models.text import TextModel
 
 TAKE, MADE, RANDOM = 0, 1, 2  # purposes of draws
+Swap = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # (n,) ids -> (n,) others
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
     """round(`share` n) of an example's n tokens that are not special are taken (one at least), each of these exactly one of three ways.
 
-    `unit`: tokens are taken one by one, or in spans of `width` tokens. Shares are of what is taken, rounded for each example.
+    `unit`: tokens are taken one by one, or in spans of `width` tokens. Shares are of what is taken, rounded for each example. A random token
+    is no special one and never the original: so it always is a change, and nothing to predict can be read off.
     """
 
     share: float = 0.15
@@ -42,28 +45,37 @@ class Corruption:
                 f"corruption: share {self.share:g} must be in (0, 1], mask {self.mask:g} and random {self.random:g} at most 1 together"
             )
 
-    def __call__(self, model: "TextModel", batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
-        """(B, T) ids after corruption, and (B, T) bool, true where a token was taken. Raises OvertureError where there is no [MASK] token."""
+    def __call__(
+        self, model: "TextModel", batch: Batch, draws: Draws, swap: Swap | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(B, T) ids after corruption, and (B, T) bool, true where a token was taken. `swap` draws the random tokens; None: all alike.
+
+        Raises OvertureError where there is no [MASK] token.
+        """
         special = model.special
         if self.mask and special.mask < 0:
             raise OvertureError(
                 "these tokens have no [MASK]: set the corruption's mask share to 0, or take another tokenizer"
             )
         x = batch.x.cpu().numpy().copy()
-        free = ~np.isin(x, special.ids) & batch.valid.cpu().numpy()
         taken = np.zeros(x.shape, dtype=bool)
-        ordinary = np.setdiff1d(np.arange(model.vocabulary), special.ids)
+        free = ordinary_places(model, batch).cpu().numpy()
+        ordinary = ordinary_ids(model)
+        swap = swap or (lambda ids, rng: others(ids, ordinary, rng))
         for line, own, some, row in zip(x, free, taken, batch.rows.tolist()):
-            places = self._take(np.flatnonzero(own), draws.example(row, TAKE))
+            places = self.take(np.flatnonzero(own), draws.example(row, TAKE))
             some[places] = True
             order = draws.example(row, MADE).permutation(places)
             masked, swapped = round(self.mask * len(order)), round((self.mask + self.random) * len(order))
             line[order[:masked]] = special.mask
-            line[order[masked:swapped]] = draws.example(row, RANDOM).choice(ordinary, swapped - masked)
+            changed = order[masked:swapped]
+            line[changed] = swap(line[changed], draws.example(row, RANDOM))
         return torch.from_numpy(x).to(batch.x.device), torch.from_numpy(taken).to(batch.x.device)
 
-    def _take(self, free: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def take(self, free: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Which of the places `free` (n,) are taken, ascending."""
+        if len(free) == 0:
+            return free
         count = min(len(free), max(1, round(self.share * len(free))))
         if self.unit == "token":
             return np.sort(rng.choice(free, count, replace=False))
@@ -73,6 +85,22 @@ class Corruption:
         for i in range(1, self.width):
             first[i:] = np.minimum(first[i:], turn[: len(free) - i])
         return np.sort(free[np.lexsort((np.arange(len(free)), first))[:count]])
+
+
+def ordinary_ids(model: "TextModel") -> np.ndarray:
+    """All ids that are not special, ascending."""
+    return np.setdiff1d(np.arange(model.vocabulary), model.special.ids)
+
+
+def ordinary_places(model: "TextModel", batch: Batch) -> Tensor:
+    """(B, T) bool: where a token stands that is not special."""
+    return batch.valid & ~torch.isin(batch.x, torch.tensor(model.special.ids, device=batch.x.device))
+
+
+def others(ids: np.ndarray, among: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each of `ids` (n,) another one, all of `among` (m,), ascending, being equally likely; each of `ids` has to be one of these."""
+    drawn = rng.integers(len(among) - 1, size=len(ids))
+    return np.asarray(among[drawn + (drawn >= np.searchsorted(among, ids))])
 
 
 @dataclass(frozen=True, kw_only=True)
