@@ -4,6 +4,7 @@ The PEP8 score of Korbak et al. (2023, arXiv:2302.08582). pycodestyle runs once 
 lines, and what it reports of a line is that line's. What it ignores by default is ignored; settings of the user's own are not read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +60,17 @@ def _pycodestyle() -> Any:
     return pycodestyle
 
 
-def _checker() -> Any:
-    """(lines) -> how many violations each has; None for what is not Python."""
+def of_samples() -> Callable[[str], float]:
+    """Scores texts that may be no whole programs, such as samples of a language model: violations a character, of an empty text 0.
+
+    Lines are judged up to where Python cannot read on, which is a violation itself. Raises MissingExtra without pycodestyle.
+    """
+    check = _checker(whole=False)
+    return lambda text: sum(check(segments(text, code=True))) / len(text) if text else 0.0
+
+
+def _checker(whole: bool = True) -> Any:
+    """(lines) -> how many violations each has; `whole`: None for what is not Python, which is a violation otherwise."""
     style = _pycodestyle()
     found: list[tuple[int, str]] = []
 
@@ -78,8 +88,11 @@ def _checker() -> Any:
 
     def check(lines: list[str]) -> list[int] | None:
         found.clear()
-        style.Checker(lines=list(lines), options=options).check_all()
-        if any(code.startswith("E9") for _, code in found):
+        try:
+            style.Checker(lines=list(lines), options=options).check_all()
+        except IndexError:  # of pycodestyle itself, at a line that is nothing but b, f, r or u
+            found.append((len(lines), "E902"))
+        if whole and any(code.startswith("E9") for _, code in found):
             return None
         counts = [0] * len(lines)
         for number, _ in found:
