@@ -476,7 +476,13 @@ def test_of_rules_that_stop_a_run_together_the_first_is_its_cause(tmp_path: Path
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     outcome.keep_stopped(tmp_path)
     stop = {"update": 50, "cause": "vanished variance", "message": "Lower optim.lr"}
-    assert outcome.stopped(tmp_path) == {"updates": 50, "seconds": 8.0, "audio_hours": 0.5, "stopped": stop}
+    assert outcome.stopped(tmp_path) == {
+        "updates": 50,
+        "seconds": 8.0,
+        "audio_hours": 0.5,
+        "tokens": 0.0,
+        "stopped": stop,
+    }
     assert outcome.kept(tmp_path) is None and [p.name for p in tmp_path.glob("outcome*")] == ["outcome.json"]
 
 

@@ -28,12 +28,12 @@ from overture.data.table import Table, find_corpus
 from overture.errors import OvertureError
 from overture.models.sources import SOURCES
 from overture.pretraining import Pretraining, Trained
-from overture.run import Frontend, Run
+from overture.run import Run
 from overture.steps import Step
 from overture.study import Arm, Claim, Study
-from overture.tasks import Task
+from overture.tasks import EVENTS, Task
 from overture.trials import Labelled, Rows
-from overture.verdicts import Pairs, Score, measured, verdict, verdict_on, word_errors
+from overture.verdicts import Pairs, Score, first_answers, measured, verdict, verdict_on, word_errors
 
 if TYPE_CHECKING:
     from overture.tasks.align import Alignment
@@ -53,8 +53,8 @@ class Laboratory:
         self.trials = [Labelled(trial, table, home / "judged", tell) for trial in study.trials]
         self.pretraining = Pretraining(study, [trial.held for trial in self.trials], home, tell)
 
-    def _frontend(self, arm: Arm, task: Task) -> Frontend:
-        """What turns recordings into an arm's input. A control on pooled features is not normalised by utterance: the mean
+    def _frontend(self, arm: Arm, task: Task) -> Any:
+        """What turns recordings, or texts, into an arm's input. A control on pooled features is not normalised by utterance: the mean
         over an utterance of features with mean zero is zero, and the control would be a straw man."""
         if arm.kind != "input":
             return arm.run.frontend
@@ -65,17 +65,21 @@ class Laboratory:
         """Probe one arm with one seed on trial `number`, unless that has been done."""
         trial, run = self.trials[number], self.pretraining.own(arm, seed)
         task = trial.task
-        if task.features == "finetune":
+        if task.features == "finetune" and arm.kind != "input":
             tuned = arm.finetune_model
             encoder: Any = [arm.kind, run.fingerprint, tuned and type(tuned).__name__, tuned]
         elif arm.kind in ("trained", "start"):
             encoder = [arm.kind, run.fingerprint]
+        elif arm.kind == "input" and run.on_text:
+            encoder = [arm.kind]
         else:
             encoder = [arm.kind, run.loop.precision, run.model if arm.kind == "untrained" else None]
+        if task.features == "written":
+            encoder.append(arm.control)
         table, rows = trial.packed(arm.also if task.features == "finetune" else None)
         made_of = {
             "task": task.name,
-            "labels": trial.trial.label_minutes,
+            "labels": trial.trial.label_minutes if trial.trial.label_rows is None else trial.trial.labels,
             **trial.mark(table, rows),
             "frontend": self._frontend(arm, task),
             "encoder": encoder,
@@ -87,7 +91,7 @@ class Laboratory:
         folder = step.perform(self.home / "judged")
         detail = jsonfile.read_object(folder / "result.json")
         predictions = pq.read_table(folder / "predictions.parquet")
-        events = predictions.column("correct" if task.metric == "accuracy" else "errors").to_numpy().astype(np.int64)
+        events = predictions.column(EVENTS[task.metric]).to_numpy()
         gap = trial.trial.gap
         groups = None if gap is None else values_of(table.take(rows["test"]), gap[0])
         return Score(detail["value"], events, predictions.column("total").to_numpy(), detail, groups)
@@ -108,11 +112,21 @@ class Laboratory:
             "dev": result.dev,
             "layer_weights": result.layer_weights,
             "seconds": result.seconds,
-            "labelled_minutes": float(table.numpy("duration")[rows["train"]].sum()) / 60,
+            **(
+                {"labelled_rows": len(rows["train"])}
+                if table.is_text
+                else {"labelled_minutes": float(table.numpy("duration")[rows["train"]].sum()) / 60}
+            ),
             "left_out": len(result.infeasible),
         }
         if result.metric == "cer":
             record["wer"] = word_errors(result.predictions)
+        if result.metric == "map":
+            record |= first_answers(result.predictions)
+        if result.metric == "score":
+            from overture.tasks.written import diversity
+
+            record |= diversity(result.predictions)
         jsonfile.write(folder / "result.json", record)
         shutil.rmtree(folder / "features", ignore_errors=True)  # large, and soon made again
 
@@ -131,20 +145,33 @@ class Laboratory:
         import torch
 
         from overture.models.start import load
-        from overture.tasks import align, features, finetune_classes, finetune_ctc, finetune_frames
+        from overture.tasks import (
+            align,
+            features,
+            finetune_classes,
+            finetune_ctc,
+            finetune_frames,
+            finetune_rank,
+            written,
+        )
         from overture.tasks.classify import classify
         from overture.tasks.classify_frames import classify_frames
         from overture.tasks.controls import InputEncoder
+        from overture.tasks.tfidf import classify_texts, rank_texts
         from overture.tasks.transcribe import transcribe
         from overture.train.engine import Engine
         from overture.train.state import checkpoints, load_weights
 
         weights = self.pretraining.weights(arm, seed)
+        if arm.kind == "input" and table.is_text:
+            control = classify_texts if task.metric == "accuracy" else rank_texts
+            return control(table, target=task.target, **rows)
         if task.features == "finetune":
             by_metric: dict[str, Callable[..., ProbeResult]] = {
                 "accuracy": finetune_classes.finetune,
                 "cer": finetune_ctc.finetune,
                 "wer": finetune_frames.finetune,
+                "map": finetune_rank.finetune,
             }
             tuned = replace(run, model=arm.finetune_model or run.model)
             start = None if weights is None else os.path.relpath(weights, self.home)
@@ -163,6 +190,8 @@ class Laboratory:
             elif weights is not None:
                 load_weights(checkpoints(weights)[-1], encoder)
             encoder = encoder.to(device)
+        if task.features == "written":
+            return written.judge(task, encoder, run, table, rows["test"], control=arm.control, seed=seed)
         source = Cached.open(table, frontend)  # once for all arms and seeds
         given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
         with torch.autocast(device.type, torch.bfloat16, enabled=Engine(0, 1, device).bf16(run.loop.precision)):
@@ -225,8 +254,10 @@ class Laboratory:
                 if arm.name in stopped:
                     continue
                 for i, trial in enumerate(self.trials):
-                    if arm.kind == "input" and trial.task.features == "finetune":
+                    if arm.kind == "input" and trial.task.features == "finetune" and trial.task.reads == "speech":
                         continue  # a front end has no weights to tune
+                    if arm.kind == "input" and trial.task.features == "written":
+                        continue  # nor does it write
                     scores[i].setdefault(arm.name, []).append(self.judge(arm, seed, i))
         tables = []
         for i, name in enumerate(self.study.names):
@@ -314,15 +345,14 @@ class Laboratory:
                     "parts": parts.counts,
                     "left_out": parts.left_out,
                     "label_minutes": trial.trial.label_minutes,
+                    **({"label_rows": trial.trial.label_rows} if table.is_text else {}),
                 }
             )
         return {
             "corpus": study.name,
             "where": self.study.where,
-            "rows": len(study),
-            "hours": study.hours,
-            "fingerprint": study.fingerprint,
-            "pretraining": {"rows": len(view), "hours": view.hours, "fingerprint": view.fingerprint},
+            **_extent(study),
+            "pretraining": _extent(view),
             "splits": splits,
             "licences": sorted(licences),
         }
@@ -387,12 +417,17 @@ def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, A
 
 
 def _heard(folder: Path) -> dict[str, Any]:
-    """What a run was trained on, in rows, hours and, where it was matched or mixed by a column, by the values of that."""
+    """What a run was trained on, in rows, hours or characters and, where it was matched or mixed by a column, by the values of that."""
     said = jsonfile.read_object(folder / "run.json")
     return {
         "corpus": said["config"]["data"]["corpus"],
-        **{k: said["data"][k] for k in ("rows", "hours", "composition")},
+        **{k: said["data"][k] for k in ("rows", "hours", "characters", "composition") if k in said["data"]},
     }
+
+
+def _extent(table: Table) -> dict[str, Any]:
+    size = {"characters": table.characters} if table.is_text else {"hours": table.hours}
+    return {"rows": len(table), **size, "fingerprint": table.fingerprint}
 
 
 def _last_watched(folder: Path) -> dict[str, float | None]:

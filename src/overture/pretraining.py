@@ -54,7 +54,7 @@ class Pretraining:
         self.corpus = self._without_held(self.table)
 
     def _without_held(self, table: Table) -> str:
-        """`table` without the recordings of held rows, as a corpus of its own."""
+        """`table` without the recordings, or texts, of held rows, as a corpus of its own."""
         out = same_recordings(table, self.held)
         ids = table.numpy("id")
         mark = fingerprint([table.fingerprint, sorted(ids[out].tolist())])[:6]
@@ -72,8 +72,9 @@ class Pretraining:
             )
         for table in tables:
             if shared := int(same_recordings(table, self.held).sum()):
+                what = "texts" if table.is_text else "recordings"
                 raise OvertureError(
-                    f"arm {arm.name!r} starts from {arm.run.start}, which was trained on {shared} recordings that this study is tuned or scored "
+                    f"arm {arm.name!r} starts from {arm.run.start}, which was trained on {shared} {what} that this study is tuned or scored "
                     f"on (corpus {table.name!r}): leave them out of that run with --where, or choose another start"
                 )
 
@@ -91,10 +92,12 @@ class Pretraining:
 
     def _after(self, last: Run | None, run: Run, corpus: str, seed: int) -> Run:
         run = replace(run, seed=seed, data=replace(run.data, corpus=corpus, where=None))
-        if last is None:
+        if last is None and (run.start is None or not run.on_text):
             return run
-        from overture.models.start import continued
+        from overture.models.start import Origin, continued
 
+        if last is None:  # its ids are those that its start has learnt
+            return replace(run, frontend=Origin.open(str(run.start), self.home).tokens(run.frontend))
         return continued(run, last.folder_name, self.home, given=("frontend", "model"))
 
     def own(self, arm: Arm, seed: int) -> Run:

@@ -40,6 +40,9 @@ class Frontend(Protocol):
 class Assembly(Protocol):
     """How documents become examples of text. A frozen dataclass; see `overture.data.text`."""
 
+    @property
+    def length(self) -> int: ...  # tokens of an example at most
+
     def prepare(self, encoded: Any, table: Any, special: Any, seed: int) -> Any: ...  # -> overture.data.text.Examples
 
 

@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from overture.data.tokens import Tokens
 from overture.run import Frontend, ModelSpec, Run
 from overture.tasks import Task, find_task
 
@@ -23,6 +24,9 @@ class Arm:
         None  # the network that is fine-tuned, where it is another than was pre-trained; same weights
     )
     also: str | None = None  # SQL: rows of a trial's corpus that are learnt from in fine-tuning besides its own
+    control: str | None = (
+        None  # the control token that a language model is told when it is judged by what it writes and knows
+    )
 
     def __post_init__(self) -> None:
         if self.kind in ("untrained", "input") and self.stages:
@@ -33,8 +37,13 @@ class Arm:
             raise ValueError(f"arm {self.name!r} starts from its stages, so its run can have no start of its own")
 
     @property
-    def input_frontend(self) -> Frontend:
-        """What a control of kind `input` is given: the run's own front end, log-mel where that is plain samples, whose mean says nothing."""
+    def input_frontend(self) -> Frontend | Tokens:
+        """What a control of kind `input` is given: the run's own front end, log-mel where that is plain samples, whose mean says nothing.
+
+        Of text, whose control counts words (`tasks.tfidf`), the same for all runs.
+        """
+        if self.run.on_text:
+            return Tokens()
         from overture.data.features import LogMel
 
         return self.run.frontend if self.run.frontend.dim else LogMel()
@@ -51,9 +60,21 @@ class Trial:
         tuple[str, str], ...
     ] = ()  # (train, dev, test) each with the SQL of its rows; empty: as the task divides
     label_minutes: float | None = None  # of training rows, drawn once for all arms; None: all
+    label_rows: int | None = None  # the same in rows; one of the two
     min_count: int = 10  # rows a class needs to take part
     gap: tuple[str, str, str] | None = None  # a column and two of its values, between which the gap is measured
     outside: tuple[str, ...] = ()  # references of `tasks.outside` that stand beside the arms; they decide nothing
+
+    def __post_init__(self) -> None:
+        if self.label_minutes is not None and self.label_rows is not None:
+            raise ValueError(f"trial {self.task!r} has its labels in minutes and in rows: one of the two")
+
+    @property
+    def labels(self) -> str:
+        """How many: "15 min", "50 rows", "all labels"."""
+        if self.label_rows is not None:
+            return f"{self.label_rows} rows"
+        return "all labels" if self.label_minutes is None else f"{self.label_minutes:g} min"
 
     @property
     def definition(self) -> Task:
@@ -74,12 +95,7 @@ class Study:
     def names(self) -> tuple[str, ...]:
         """What each trial is called: by its task, and by its labels too where a task comes more than once."""
         tasks = [t.task for t in self.trials]
-        return tuple(
-            t.task
-            if tasks.count(t.task) == 1
-            else f"{t.task}, {'all labels' if t.label_minutes is None else f'{t.label_minutes:g} min'}"
-            for t in self.trials
-        )
+        return tuple(t.task if tasks.count(t.task) == 1 else f"{t.task}, {t.labels}" for t in self.trials)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from overture.config import fingerprint
-from overture.data.split import PARTS, Split, divide, same_recordings, split, take_minutes, values_of
+from overture.data.split import PARTS, Split, divide, same_recordings, split, take_minutes, take_rows, values_of
 from overture.data.table import FINGERPRINTED, Table
 from overture.errors import OvertureError
 from overture.study import Trial
+from overture.tasks import fits
 
 if TYPE_CHECKING:
     from overture.tasks.align import Alignment
@@ -27,6 +28,7 @@ class Labelled:
         """`study`: the rows of the study's corpus, for a trial without its own. Raises OvertureError when the task lacks columns or rows."""
         self.trial, self.task, self.home, self.tell = trial, trial.definition, home, tell
         self.whole = study if trial.corpus is None else Table.open(trial.corpus)
+        fits(self.task, self.whole.is_text, self.whole.name)
         absent = [c for c in self.task.columns if c not in self.whole.columns.column_names]
         if absent:
             raise OvertureError(
@@ -43,7 +45,8 @@ class Labelled:
     def _usable(self, where: str | None) -> Table:
         task, trial = self.task, self.trial
         has = " AND ".join(f"{c} IS NOT NULL AND trim(CAST({c} AS VARCHAR)) <> ''" for c in task.columns)
-        table = self.whole.where(f"({has}) AND duration >= 0.2" + (f" AND ({where})" if where else ""))
+        heard = "" if self.whole.is_text else " AND duration >= 0.2"
+        table = self.whole.where(f"({has}){heard}" + (f" AND ({where})" if where else ""))
         if task.closed_set:
             values = table.numpy(task.target)
             names, counts = np.unique(values.astype(str), return_counts=True)
@@ -88,10 +91,16 @@ class Labelled:
 
     def used(self) -> Rows:
         """The rows of each part, of training as many as its labels may last."""
-        rows, minutes = self.split.rows, self.trial.label_minutes
+        rows, minutes, count = self.split.rows, self.trial.label_minutes, self.trial.label_rows
+        target = self.task.target if self.task.closed_set else None
+        if count is not None:
+            return {**rows, "train": take_rows(self.table, rows["train"], count, target)}
         if minutes is None:
             return rows
-        target = self.task.target if self.task.closed_set else None
+        if self.table.is_text:
+            raise OvertureError(
+                f"{minutes:g} minutes of labels were asked for, and {self.table.name!r} is text: say how many rows"
+            )
         return {**rows, "train": take_minutes(self.table, rows["train"], minutes, target)}
 
     def packed(self, also: str | None = None) -> tuple[Table, Rows]:

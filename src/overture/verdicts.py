@@ -46,6 +46,7 @@ def measured(
         "task": name,
         "of_task": task.name,
         "label_minutes": trial.label_minutes,
+        **({} if trial.label_rows is None else {"label_rows": trial.label_rows}),
         "metric": task.metric_name,
         "higher_is_better": task.higher_is_better,
         "arms": arms,
@@ -160,11 +161,22 @@ def word_errors(predictions: pa.Table) -> dict[str, Any]:
     return {"value": counts.value, "interval": bootstrap(counts.events, counts.totals)}
 
 
+def first_answers(predictions: pa.Table) -> dict[str, Any]:
+    """Of the same rankings where their first right answer stands: the mean reciprocal rank, and how often it is the first of all (P@1)."""
+    from overture.tasks.metrics import bootstrap
+
+    ranks = np.array([line.index("1") + 1 for line in predictions.column("reference").to_pylist()])
+    found = {}
+    for name, worth in (("mrr", 1 / ranks), ("p_at_1", (ranks == 1).astype(float))):
+        found[name] = {"value": float(worth.mean()), "interval": bootstrap(worth, np.ones(len(worth)))}
+    return found
+
+
 def bounded(interval: Sequence[float] | None, metric: str) -> list[float] | None:
     """An interval within what the metric can be; a t interval over few seeds knows no bounds."""
     if interval is None:
         return None
-    most = 1.0 if metric == "accuracy" else float("inf")
+    most = 1.0 if metric in ("accuracy", "map") else float("inf")
     return [min(max(end, 0.0), most) for end in interval]
 
 

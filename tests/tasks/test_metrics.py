@@ -2,9 +2,21 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from overture.errors import OvertureError
-from overture.tasks.metrics import Counts, accuracy, bootstrap, by_group, cer, paired_bootstrap, seeds_interval, wer
+from overture.tasks.metrics import (
+    Counts,
+    Ranking,
+    accuracy,
+    bootstrap,
+    by_group,
+    cer,
+    paired_bootstrap,
+    seeds_interval,
+    wer,
+)
 
 
 def test_errors_a_character_and_a_word():
@@ -128,3 +140,46 @@ def test_groups_sum_to_the_whole():
     silent = rows[-1] if rows[-1].group == "silent" else next(r for r in rows if r.group == "silent")
     assert silent.value is None and silent.interval is None and silent.utterances == 1
     assert rows[2].group is None  # empty ones come last
+
+
+def test_rankings_as_computed_by_hand() -> None:
+    """Question a: right at ranks 1 and 3 of 4; b: right at rank 2 of 2; c has no right candidate, d no wrong one."""
+    questions = ["a", "b", "a", "c", "a", "b", "a", "c", "d"]
+    right = [1, 0, 0, 0, 1, 1, 0, 0, 1]
+    scores = [0.9, 0.8, 0.5, 3.0, 0.4, 0.1, -2.0, 2.0, 1.0]
+    found = Ranking.of(questions, right, scores)
+    assert found.questions == ["a", "b"] and found.left_out == ["c", "d"]
+    assert [order.tolist() for order in found.orders] == [[0, 2, 4, 6], [1, 5]]
+    np.testing.assert_allclose(found.average_precision.events, [(1 / 1 + 2 / 3) / 2, 1 / 2])
+    np.testing.assert_allclose(found.reciprocal_rank.events, [1, 1 / 2])
+    np.testing.assert_allclose(found.first_right.events, [1, 0])
+    assert found.average_precision.value == pytest.approx((5 / 6 + 1 / 2) / 2)
+    low, high = bootstrap(*found.average_precision, n=500) or (0, 0)
+    assert (low, high) == (pytest.approx(1 / 2), pytest.approx(5 / 6))  # of two questions, drawn twice
+
+
+def test_equal_scores_gain_nothing_from_the_order_of_the_file() -> None:
+    questions, right = ["q"] * 4, [1, 1, 0, 0]
+    found = Ranking.of(questions, right, [0.0] * 4)
+    assert found.reciprocal_rank.value == 1 / 3 and found.first_right.value == 0
+    assert found.average_precision.value == pytest.approx((1 / 3 + 2 / 4) / 2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(-3, 3)), min_size=1, max_size=30))
+def test_rankings_are_what_scikit_learn_says(rows: list[tuple[str, bool, int]]) -> None:
+    from sklearn.metrics import average_precision_score
+
+    questions, right = [q for q, _, _ in rows], [r for _, r, _ in rows]
+    distinct = np.array([s for _, _, s in rows]) + np.arange(len(rows)) / 1000  # no equals
+    known = {q: [r for p, r, _ in rows if p == q] for q in dict.fromkeys(questions)}
+    ranked = [q for q, labels in known.items() if any(labels) and not all(labels)]
+    if not ranked:
+        with pytest.raises(OvertureError, match="nothing to rank"):
+            Ranking.of(questions, right, distinct)
+        return
+    found = Ranking.of(questions, right, distinct)
+    assert found.questions == ranked and set(found.left_out) == known.keys() - set(ranked)
+    for question, own in zip(found.questions, found.average_precision.events):
+        here = [i for i, q in enumerate(questions) if q == question]
+        assert own == pytest.approx(average_precision_score(np.array(right)[here], distinct[here]))

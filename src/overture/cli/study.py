@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from overture.run import Run
     from overture.study import Arm
 
+MEASURED = {
+    "h-audio": ("audio seconds per update", 1 / 3600),
+    "tok": ("tokens per update", 1.0),
+}  # by the unit of a budget
 FEWEST = 10  # updates of a run in a comparison
 TIMES, UPDATES = 3, 4  # short measurements of a recipe's speed, and the updates of one
-BUDGET = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(s|m|h|h-audio|flop)")
+BUDGET = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(s|m|h|h-audio|tok|flop)")
 
 
 def check(
@@ -68,25 +72,26 @@ def compare(
     data: Annotated[str, typer.Option(help="Corpus: a name or a folder.")] = "embedded",
     where: Annotated[str | None, typer.Option(help="SQL: which rows.")] = None,
     task: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(TASKS)}; the first decides. Default: speaker-id.")
+        list[str] | None,
+        typer.Option(help=f"{', '.join(TASKS)}; the first decides. Default: speaker-id, of text label-finetune."),
     ] = None,
     budget: Annotated[
-        str, typer.Option(help="A run's share: 90s, 30m, 2h of training, 5h-audio, or 1e15flop.")
+        str, typer.Option(help="A run's share: 90s, 30m, 2h of training, 5h-audio, 1e6tok of text, or 1e15flop.")
     ] = "10m",
     seeds: Annotated[int, typer.Option(min=1, help="Runs a recipe.")] = 3,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Labelled speech to learn the task from, as in 15m; several amounts, as in 15m,5m,60m, give a learning curve "
-            "(the first decides). Default: all."
+            help="Labelled speech to learn the task from, as in 15m, or rows, as in 50rows; several amounts, as in 15m,5m,60m, give a "
+            "learning curve (the first decides). Default: all."
         ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
 ) -> None:
     """Same budget, your corpus and task: which recipe, or which checkpoint, is best?
 
-    And is the difference real? Controls stand beside them: the front ends alone (log-mel), and each network untrained.
-    A checkpoint that has heard the test recordings is refused.
+    And is the difference real? Controls stand beside them: the front ends alone (log-mel; of text, tf-idf), and each network untrained.
+    A checkpoint that has heard the test recordings, or read the test texts, is refused.
     A budget of time is turned into updates by timing a few of them; other work on the machine meanwhile makes it less.
     """
     from dataclasses import replace
@@ -95,22 +100,29 @@ def compare(
 
     from overture.cli.progress import Live
     from overture.cli.start import started
+    from overture.data.table import Table
     from overture.laboratory import compare as conduct
     from overture.models.start import Origin, weights_fingerprint
     from overture.report import comparison_table, write_comparison_report
     from overture.study import Arm, Study, Trial
-    from overture.tasks import find_task
+    from overture.tasks import find_task, fits
 
     amount, unit = parse_budget(budget)
-    amounts: list[float | None] = [None] if labels is None else list(dict.fromkeys(parse_labels(labels)))
-    for named in task or []:
-        find_task(named)  # a slip is said before anything is measured
+    amounts: list[dict[str, Any]] = [{}] if labels is None else parse_labels(labels)
+    text = Table.open(data, where).is_text
+    tasks = task or ["label-finetune" if text else "speaker-id"]
+    for named in tasks:  # a slip is said before anything is measured
+        fits(find_task(named), text, data)
     console = Console()
     arms: list[Arm] = []
     measured: dict[str, dict[str, Any]] = {}
     with Live(console) as live:
         for name in dict.fromkeys(names):
             run, start, _ = started(name, runs)
+            if run.on_text != text:
+                raise OvertureError(
+                    f"{name} {'reads text' if run.on_text else 'hears speech'}, and corpus {data!r} is {'text' if text else 'speech'}"
+                )
             run = replace(run, data=replace(run.data, corpus=data, where=where), start=start)
             if start is None:
                 live.record({"kind": "stage", "text": f"{name}: how many updates are {budget}?"})
@@ -131,7 +143,7 @@ def compare(
             ]
         study = Study(
             arms=tuple(arms),
-            trials=tuple(Trial(task=t, label_minutes=minutes) for t in task or ["speaker-id"] for minutes in amounts),
+            trials=tuple(Trial(task=t, **amount) for t in tasks for amount in amounts),
             corpus=data,
             where=where,
             seeds=tuple(range(seeds)),
@@ -162,28 +174,34 @@ def _print_stopped(console: "Console", result: dict[str, Any]) -> None:
 
 
 def parse_budget(text: str) -> tuple[float, str]:
-    """`30m` -> (1800, "s"); `5h-audio` -> (5, "h-audio"); `1e15flop` -> (1e15, "flop"). Raises OvertureError."""
+    """`30m` -> (1800, "s"); `5h-audio` -> (5, "h-audio"); `1e6tok`, `1e15flop` -> (1e15, "flop"). Raises OvertureError."""
     match = BUDGET.fullmatch(text)
     if not match or float(match[1]) <= 0:
         raise OvertureError(
-            f"a budget of {text!r} is not understood: write 90s, 30m, 2h, 5h-audio or 1e15flop. {near(text[-1:], 'smh')}"
+            f"a budget of {text!r} is not understood: write 90s, 30m, 2h, 5h-audio or 1e15flop, of text 1e6tok. {near(text[-1:], 'smh')}"
         )
     amount, unit = float(match[1]), match[2]
     return (amount * {"s": 1, "m": 60, "h": 3600}[unit], "s") if unit in "smh" else (amount, unit)
 
 
-def parse_labels(text: str) -> list[float]:
-    """`5m,1h` -> [5.0, 60.0] minutes. Raises OvertureError."""
-    amounts = [parse_budget(word.strip()) for word in text.split(",")]
-    if any(unit != "s" for _, unit in amounts):
-        raise OvertureError(f"--labels {text}: say how long, as in 15m")
-    return [seconds / 60 for seconds, _ in amounts]
+def parse_labels(text: str) -> list[dict[str, Any]]:
+    """`5m,1h,50rows` -> what a trial is told: [{"label_minutes": 5.0}, {"label_minutes": 60.0}, {"label_rows": 50}]. Raises OvertureError."""
+    found: list[dict[str, Any]] = []
+    for word in dict.fromkeys(w.strip() for w in text.split(",")):
+        if rows := re.fullmatch(r"([1-9]\d*) ?rows", word):
+            found.append({"label_rows": int(rows[1])})
+            continue
+        seconds, unit = parse_budget(word)
+        if unit != "s":
+            raise OvertureError(f"--labels {text}: say how long, as in 15m, or how many rows, as in 50rows")
+        found.append({"label_minutes": seconds / 60})
+    return found
 
 
 def control_name(recipe: str, run: "Run", arms: "Sequence[Arm]") -> str:
     """What the arm of a front end alone is called: by its kind, and by its recipe where another front end has that name."""
     kind = type(run.frontend).__name__
-    name = {"LogMel": "log-mel", "Waveform": "log-mel", "KaldiFbank": "filter bank"}.get(kind, kind)
+    name = {"LogMel": "log-mel", "Waveform": "log-mel", "KaldiFbank": "filter bank", "Tokens": "tf-idf"}.get(kind, kind)
     return name if all(a.name != name for a in arms) else f"{name} of {recipe}"
 
 
@@ -207,14 +225,15 @@ def speed_of(run: "Run", home: Path, *, times: int) -> dict[str, Any]:
 
 
 def cost_of(speed: "Mapping[str, Any]", unit: str) -> float:
-    """An update's share of a budget, in its unit."""
-    return float(
-        {
-            "s": speed["seconds per update"],
-            "h-audio": speed["audio seconds per update"] / 3600,
-            "flop": speed["GFLOP per update"] * 1e9,
-        }[unit]
-    )
+    """An update's share of a budget, in its unit. Raises OvertureError for hours of text and tokens of speech."""
+    if unit in MEASURED:
+        name, scale = MEASURED[unit]
+        if name not in speed:
+            raise OvertureError(
+                "a run on text has a budget of tokens, as in 1e6tok, and one on speech of hours, as in 5h-audio"
+            )
+        return float(speed[name]) * scale
+    return float(speed["seconds per update"] if unit == "s" else speed["GFLOP per update"] * 1e9)
 
 
 def updates_for(speed: "Mapping[str, Any]", amount: float, unit: str) -> int:
@@ -224,9 +243,12 @@ def updates_for(speed: "Mapping[str, Any]", amount: float, unit: str) -> int:
 
 def in_words(speed: "Mapping[str, Any]", updates: int, budget: str, unit: str) -> str:
     """`30m are 1,200 updates of 1.50 s (fastest of 1.50, 1.62, 1.71 s)`."""
-    of = {
-        "s": f"{speed['seconds per update']:.3g} s (fastest of {', '.join(f'{s:.3g}' for s in speed['measured'])} s)",
-        "h-audio": f"{speed['audio seconds per update']:.3g} s of audio",
-        "flop": f"{speed['GFLOP per update']:.3g} GFLOP",
-    }[unit]
+    if unit == "s":
+        of = f"{speed['seconds per update']:.3g} s (fastest of {', '.join(f'{s:.3g}' for s in speed['measured'])} s)"
+    else:
+        of = {
+            "h-audio": lambda: f"{speed['audio seconds per update']:.3g} s of audio",
+            "tok": lambda: f"{speed['tokens per update']:,.0f} tokens",
+            "flop": lambda: f"{speed['GFLOP per update']:.3g} GFLOP",
+        }[unit]()
     return f"{budget} are {updates:,} updates of {of}"

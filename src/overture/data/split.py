@@ -31,7 +31,9 @@ class Split:
     rule: dict[str, Any]  # parts, by, stratify, seed, method, cross
     rows: dict[str, np.ndarray]  # part -> (N,) int64 row indices within that table, ascending
     left_out: int  # rows in no part
-    counts: dict[str, dict[str, float]]  # part -> rows, hours (of text: characters), and how many distinct speakers, languages
+    counts: dict[
+        str, dict[str, float]
+    ]  # part -> rows, hours (of text: characters), and how many distinct speakers, languages
 
     def table(self, table: Table, part: str) -> Table:
         """The rows of one part. Raises OvertureError for a table other than the one that was divided, or an unknown part."""
@@ -81,14 +83,14 @@ class Split:
 
 def same_recordings(table: Table, others: Sequence[Table]) -> np.ndarray:
     """(N,) bool: the rows of `table` that are recordings of one of `others`: of equal samples (by hash), the same row of the same corpus, or
-    made of one by 'overture data derive'. So pre-training and test rows are disjoint where none is true.
+    made of one by 'overture data derive'; of text, the same document. So pre-training and test rows are disjoint where none is true.
 
     Raises OvertureError where that cannot be told, since a corpus has no hashes.
     """
     known: set[str] = set()
     for other in others:
         related = _origins(table) & _origins(other)
-        lacking = [t.name for t in (table, other) if "sha1" not in t.columns.column_names]
+        lacking = [t.name for t in (table, other) if "sha1" not in t.columns.column_names and not t.is_text]
         if lacking and not related:
             raise OvertureError(
                 f"whether {table.name!r} and {other.name!r} share recordings cannot be told: {lacking[0]!r} has no column 'sha1'. Import it "
@@ -99,13 +101,24 @@ def same_recordings(table: Table, others: Sequence[Table]) -> np.ndarray:
 
 
 def _recordings(table: Table) -> list[set[str]]:
-    """Of each row, what tells that two rows are the same recording: the hash of its samples, and its id in each corpus that it came through."""
+    """Of each row, what tells that two rows are the same recording: the hash of its samples, and its id in each corpus that it came through.
+
+    Of a document, the hash of its text without case, punctuation and spacing, as a split compares texts.
+    """
     names = sorted(_origins(table))
-    hashes = table.numpy("sha1") if "sha1" in table.columns.column_names else np.full(len(table), None)
+    if table.is_text:
+        hashes = np.array([_text_hash(v) for v in table.numpy("text")], dtype=object)
+    else:
+        hashes = table.numpy("sha1") if "sha1" in table.columns.column_names else np.full(len(table), None)
     found = []
     for key, sha1 in zip(table.numpy("id"), hashes):
         found.append({f"{name}/{key}" for name in names} | ({str(sha1)} if sha1 is not None else set()))
     return found
+
+
+def _text_hash(text: str | None) -> str | None:
+    plain = normal(text)
+    return hashlib.sha1(plain.encode()).hexdigest() if plain else None
 
 
 def _origins(table: Table) -> set[str]:
@@ -410,17 +423,33 @@ def take_minutes(table: Table, rows: np.ndarray, minutes: float, target: str | N
 
     Fewer minutes are some of those of more. Raises OvertureError when the rows do not last that long.
     """
-    order = np.random.default_rng(0).permutation(rows)
-    if target is not None:
-        first = np.unique([str(v) for v in table.numpy(target)[order]], return_index=True)[1]
-        order = np.concatenate([order[np.sort(first)], np.delete(order, first)])
+    order, classes = _drawn(table, rows, target)
     total = np.cumsum(table.numpy("duration")[order]) / 60
     if total[-1] < minutes:
         raise OvertureError(f"{minutes:g} minutes of labels were asked for, the training rows have {total[-1]:.1f}")
     count = int(np.searchsorted(total, minutes)) + 1
-    if target is not None and count < len(first):
+    if count < classes:
         raise OvertureError(
-            f"{minutes:g} minutes of labels hold {count} rows, fewer than the {len(first)} values of {target!r}; "
-            f"one of each lasts {total[len(first) - 1]:.2f} minutes"
+            f"{minutes:g} minutes of labels hold {count} rows, fewer than the {classes} values of {target!r}; "
+            f"one of each lasts {total[classes - 1]:.2f} minutes"
         )
     return np.sort(order[:count])
+
+
+def take_rows(table: Table, rows: np.ndarray, count: int, target: str | None = None) -> np.ndarray:
+    """`count` of `rows`, as `take_minutes` takes them. Raises OvertureError when there are not so many, or too few for one of each value."""
+    order, classes = _drawn(table, rows, target)
+    if len(order) < count:
+        raise OvertureError(f"{count} labelled rows were asked for, the training rows are {len(order)}")
+    if count < classes:
+        raise OvertureError(f"{count} labelled rows are fewer than the {classes} values of {target!r}")
+    return np.sort(order[:count])
+
+
+def _drawn(table: Table, rows: np.ndarray, target: str | None) -> tuple[np.ndarray, int]:
+    """`rows` in a fixed random order, with one of each value of `target` first; and how many values there are (0: no target)."""
+    order = np.random.default_rng(0).permutation(rows)
+    if target is None:
+        return order, 0
+    first = np.unique([str(v) for v in table.numpy(target)[order]], return_index=True)[1]
+    return np.concatenate([order[np.sort(first)], np.delete(order, first)]), len(first)

@@ -9,13 +9,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from overture.config import fingerprint, to_dict
+from overture.config import LATER, fingerprint, to_dict
 from overture.errors import OvertureError
 
 if TYPE_CHECKING:  # a `Run` holds `Tokens`, and must stay light
@@ -32,6 +32,7 @@ ROLES = (
     "mask_token",
     "eos_token",
 )  # of these, as transformers calls them
+FILE = "tokenizer.json"
 TRAINED_ON = 20_000_000  # characters at most; rows at even distances beyond
 AHEAD = 256  # documents encoded at a time
 
@@ -72,6 +73,9 @@ class Tokens:
     corpus: str | None = None  # whose texts it is trained on; None: the run's own
     published: str | None = None  # a folder with tokenizer.json that is taken as it is, and gives `vocabulary`
     blocks: tuple[str, ...] = ()  # named tokens that are added
+    kept: str | None = field(
+        default=None, metadata=LATER
+    )  # a tokenizer that was trained before, by the name that `keep` gave it
 
     @property
     def special(self) -> Special:
@@ -79,30 +83,39 @@ class Tokens:
         if self.published is None:
             return Special(blocks=tuple((b, len(SPECIAL) + i) for i, b in enumerate(self.blocks)))
         tokenizer, roles = self._taken()
-        ids = {role: tokenizer.token_to_id(roles[role]) for role in ROLES if roles.get(role)}
+        ids: dict[str, Any] = {role: tokenizer.token_to_id(roles[role]) for role in ROLES if roles.get(role)}
         end = ids.get("eos_token", ids.get("sep_token"))
         if end is None:
             raise OvertureError(f"{self.published}: its tokenizer_config.json names neither eos_token nor sep_token")
         pad = ids.get("pad_token", end)
         names = ("unk_token", "cls_token", "sep_token", "mask_token")
-        rest = [ids.get(name, -1) for name in names]  # -1: it has none, and what needs one says so
-        return Special(pad, *rest, end, tuple((b, tokenizer.token_to_id(b)) for b in self.blocks))
+        unknown, cls, sep, mask = (ids.get(name, -1) for name in names)  # -1: it has none, and what needs one says so
+        blocks: Any = tuple((b, tokenizer.token_to_id(b)) for b in self.blocks)
+        return Special(pad, unknown, cls, sep, mask, end, blocks)
 
     def tokenizer(self, table: "Table") -> "Tokenizer":
         """Trained on `table` (or `corpus`) now, or taken from where it was kept. Raises OvertureError, see `train` and `special`."""
         if self.published is not None:
             return self._taken()[0]
+        if self.kept is not None:
+            return _of_name(self.kept)
         from overture.data.table import Table
 
         of = table if self.corpus is None else Table.open(self.corpus)
         return _kept(self, of)
+
+    def settled(self, table: "Table") -> "Tokens":
+        """The same with the tokenizer that they come to on `table` named, so that they cut any other table as they cut this one."""
+        if self.published is not None or self.kept is not None:
+            return self
+        return replace(self, kept=keep(self.tokenizer(table)))
 
     def _taken(self) -> "tuple[Tokenizer, dict[str, str]]":
         from tokenizers import Tokenizer
 
         folder = Path(self.published or "")
         try:
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer = Tokenizer.from_file(str(folder / FILE))
             said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf8"))
         except Exception as error:  # tokenizers raises nothing finer
             raise OvertureError(
@@ -162,8 +175,6 @@ def _kept(tokens: Tokens, table: "Table") -> "Tokenizer":
     """The tokenizer that `tokens` come to on `table`, from its artifact, trained if there is none."""
     from tokenizers import Tokenizer
 
-    from overture.data.table import corpora_home
-
     made_of = {
         "kind": tokens.kind,
         "vocabulary": tokens.vocabulary,
@@ -171,18 +182,48 @@ def _kept(tokens: Tokens, table: "Table") -> "Tokenizer":
         "table": table.fingerprint,
         "format": 1,
     }
-    path = corpora_home().parent / "tokenizers" / fingerprint(made_of) / "tokenizer.json"
+    path = _folder() / fingerprint(made_of) / FILE
     if not path.exists():
         if not table.is_text:
             raise OvertureError(f"corpus {table.name!r} is speech; what is trained on it cannot read text")
         texts = table.columns.column("text")
         every = max(1, -(-table.characters // TRAINED_ON))
-        found = train(tokens, (texts[i].as_py() for i in range(0, len(table), every)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".part-{os.getpid()}")
-        found.save(str(part))
-        part.rename(path)
+        _save(train(tokens, (texts[i].as_py() for i in range(0, len(table), every))), path)
     return Tokenizer.from_file(str(path))
+
+
+def keep(tokenizer: "Tokenizer") -> str:
+    """Keep a tokenizer under the fingerprint of all it says; returns that."""
+    name = fingerprint(tokenizer.to_str())
+    _save(tokenizer, _folder() / name / FILE)
+    return name
+
+
+def _of_name(name: str) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    path = _folder() / name / FILE
+    if not path.exists():
+        raise OvertureError(
+            f"frontend.kept={name!r}: there is no {path}. The folder of every run that has that tokenizer holds its {FILE}: copy one there."
+        )
+    return Tokenizer.from_file(str(path))
+
+
+def _folder() -> Path:
+    from overture.data.table import corpora_home
+
+    return corpora_home().parent / "tokenizers"
+
+
+def _save(tokenizer: "Tokenizer", path: Path) -> None:
+    """Written whole, once."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{os.getpid()}")
+    tokenizer.save(str(part))
+    part.rename(path)
 
 
 class Encoded:

@@ -1,5 +1,7 @@
 """What a run starts from when not from fresh weights: an earlier run of ours, or a wav2vec 2.0 checkpoint in transformers' format.
 
+A run on text goes on with the tokenizer that it began with: ids mean nothing to weights that learnt others.
+
 Continued pre-training as in HYKIST (arXiv:2309.15869), Ainu (arXiv:2301.07295) and IndicWav2vec (arXiv:2111.03945). Weights are all that is taken
 over: the optimizer, its schedule and the order of the data begin anew. Everything else that a reader has to know is in the report that goes into
 `run.json`: which weights fitted, which were missing or left over and why, whether the quantizer is the old one, which layers and
@@ -21,11 +23,12 @@ from overture import jsonfile, recipes
 from overture.config import from_dict, to_dict
 from overture.data.features import Waveform
 from overture.data.table import Table
+from overture.data.tokens import FILE, Tokens, keep
 from overture.errors import OvertureError
 from overture.models.wav2vec2 import Published, Wav2Vec2
 from overture.quantize.gumbel import Annealing
 from overture.run import Frontend, ModelSpec, Player, Run
-from overture.train.state import checkpoints, read_weights
+from overture.train.state import checkpoints, read_weights, stored
 
 Report = dict[str, Any]
 
@@ -33,9 +36,10 @@ Report = dict[str, Any]
 QUANTIZER = ("network.quantizer.", "network.project_q.", "network.project_hid.")
 MASK = "network.wav2vec2.masked_spec_embed"
 HEADS = ("lm_head.", "classifier.", "projector.", "tdnn.", "feature_extractor_head.", "objective.", "layer_weights")
-LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+PRETEXT = "heads."  # of a network on tokens, beside the one over its vocabulary: each pre-training has its own
+LAYER = re.compile(r"(?:^|\.)(?:layers?|h)\.(\d+)\.")
 # How a network is trained, not what it is: these may differ from what it was trained with before.
-TRAINING = ("dropout", "attention_dropout", "layer_drop", "feature_gradient", "init")
+TRAINING = ("dropout", "attention_dropout", "layer_drop", "feature_gradient", "init", "extra")
 CODEBOOK = ("groups", "entries", "code_dim", "projection")  # sizes of what may be made anew
 
 
@@ -49,7 +53,9 @@ class Origin:
     frontend: dict[str, Any]  # by field
     of: dict[str, Any]  # recipe, size, fingerprint, updates: as far as they are known
     temperature: float | None  # of a Gumbel softmax, where its run ended; None: it has none, or it is not known
-    heard: list[dict[str, Any]]  # corpora that the weights were trained on: corpus, where, fingerprint, hours, licences
+    heard: list[
+        dict[str, Any]
+    ]  # corpora that the weights were trained on: corpus, where, fingerprint, hours or characters, licences
     note: str = ""
 
     @classmethod
@@ -76,13 +82,13 @@ class Origin:
                 "corpus": config["data"]["corpus"],
                 "where": config["data"]["where"],
                 "fingerprint": data["fingerprint"],
-                "hours": data["hours"],
+                **({"characters": data["characters"]} if "characters" in data else {"hours": data["hours"]}),
                 "licences": data.get("licences", []),
             }
             earlier = (about.get("start") or {}).get("heard", [])
             annealing = [p["objective"]["temperature"] for p in config["players"] if _annealed(p["objective"])]
             ended = Annealing(**annealing[0]).at(updates) if annealing else None
-            return cls(folder, "run", config["model"], config["frontend"], of, ended, [this, *earlier])
+            return cls(folder, "run", config["model"], _frontend(folder, config), of, ended, [this, *earlier])
         except (KeyError, TypeError, AttributeError) as error:
             raise OvertureError(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
@@ -101,6 +107,12 @@ class Origin:
         unknown: dict[str, Any] = {"corpus": None, "where": None, "fingerprint": None, "hours": None, "licences": []}
         of = {"recipe": "wav2vec2", "size": None, "fingerprint": None, "updates": None}
         return cls(folder, "checkpoint", sizes, frontend, of, None, [{**unknown, "checkpoint": folder.name}], note)
+
+    def tokens(self, ours: Tokens) -> Tokens:
+        """`ours` with the tokenizer of this run. Raises OvertureError where it heard speech."""
+        if "vocabulary" not in self.frontend:
+            raise OvertureError(f"{self.folder} has heard speech, and what is to go on from it reads text")
+        return replace(ours, **{name: self.frontend[name] for name in ("corpus", "published", "kept")})
 
     def weights(self) -> dict[str, Tensor]:
         """By the names of the encoder."""
@@ -139,9 +151,10 @@ def continued(run: Run, start: str, home: Path, given: Collection[str] = ()) -> 
         )
     where = f"{origin.folder}"
     frontend = _with(from_dict(run.frontend, origin.frontend, where=where), run.frontend, "frontend", given)
-    model = _with(
-        from_dict(run.model, origin.sizes, where=where), run.model, "model", (*given, *(f"model.{n}" for n in TRAINING))
-    )
+    if run.on_text:
+        frontend = origin.tokens(frontend)
+    sizes = {name: value for name, value in origin.sizes.items() if name not in TRAINING}
+    model = _with(from_dict(run.model, sizes, where=where), run.model, "model", given)
     if isinstance(model, Wav2Vec2) and "model.conv_stride" not in given:
         model = model.for_rate(frontend.rate)
     weights = origin.weights()
@@ -188,7 +201,7 @@ def load(run: Run, model: nn.Module, home: Path) -> Report:
         _hold(spec, run.frontend, origin, weights)
     matched, missing, unused = _fill(encoder, weights, origin, int(getattr(spec, "layers", 0)))
     fresh = any(_quantizes(names) for names in missing.values())
-    layers, rate = origin.sizes.get("layers"), origin.frontend.get("rate")
+    layers, rates = origin.sizes.get("layers"), (origin.frontend.get("rate"), getattr(run.frontend, "rate", None))
     begins = next((p.objective.temperature.at(0) for p in run.players if _annealed(p.objective)), None)  # type: ignore[attr-defined]
     return {
         "path": run.start,
@@ -200,7 +213,7 @@ def load(run: Run, model: nn.Module, home: Path) -> Report:
         "unused": unused,
         "quantizer": ("fresh" if fresh else "kept") if _quantizes(encoder.state_dict()) else None,
         "layers": {"kept": getattr(spec, "layers", layers), "of": layers},
-        "rate": {"before": rate, "now": run.frontend.rate},
+        "rate": dict(zip(("before", "now"), rates)),  # None: of text
         "strides": {"before": origin.sizes.get("conv_stride"), "now": to_dict(getattr(spec, "conv_stride", None))},
         "temperature": {"ended": origin.temperature, "begins": begins},
         "optimizer": "fresh",
@@ -250,6 +263,18 @@ def heard(folder: Path) -> tuple[list[Table], list[str]]:
         except OvertureError as error:
             unknown.append(f"corpus {entry['corpus']!r} ({error})")
     return tables, unknown
+
+
+def _frontend(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The front end of a run folder's configuration; of text with its tokenizer, which lies there, kept and named."""
+    found: dict[str, Any] = config["frontend"]
+    if "vocabulary" not in found or found["published"] is not None:
+        return found
+    from tokenizers import Tokenizer
+
+    if not (folder / FILE).exists():
+        raise OvertureError(f"{folder} has no {FILE}, the tokenizer that it was trained with: train it anew")
+    return {**found, "kept": keep(Tokenizer.from_file(str(folder / FILE)))}
 
 
 def _quantizes(names: Collection[str]) -> bool:
@@ -316,7 +341,7 @@ def _fill(
 
     Raises OvertureError, before anything is copied, for one without a reason, or of another shape.
     """
-    own = encoder.state_dict()
+    own = stored(encoder)
     missing: dict[str, list[str]] = {}
     unused: dict[str, list[str]] = {}
     unexplained: list[str] = []
@@ -326,6 +351,8 @@ def _fill(
             missing.setdefault("the mask vector, which the checkpoint never used, so fresh", []).append(name)
         elif bare and name.startswith(QUANTIZER):
             missing.setdefault("of pre-training, which a bare or fine-tuned encoder lacks, so fresh", []).append(name)
+        elif name.startswith(PRETEXT):
+            missing.setdefault("a head of this pre-training that the start lacks, so fresh", []).append(name)
         else:
             unexplained.append(name)
     for name in (n for n in weights if n not in own):
@@ -334,6 +361,8 @@ def _fill(
             unused.setdefault(f"layers above the first {layers}", []).append(name)
         elif origin.kind == "checkpoint" and re.sub(r"^network\.(wav2vec2\.)?", "", name).startswith(HEADS):
             unused.setdefault("the head of another task", []).append(name)
+        elif name.startswith(PRETEXT):
+            unused.setdefault("a head of the pre-training before", []).append(name)
         else:
             unexplained.append(name)
     if unexplained:

@@ -1,4 +1,4 @@
-"""An encoder with a head of a task, for fine-tuning; and what wav2vec 2.0 hides from itself while it is fine-tuned.
+"""An encoder, of speech or of text, with a head of a task, for fine-tuning; and what wav2vec 2.0 hides from itself while it is fine-tuned.
 
 Baevski et al. 2020, arXiv:2006.11477, section 3.3: spans of the projected frames become the learnt mask vector, spans of channels
 become zero, as SpecAugment does to a spectrogram.
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from overture.data.batch import valid_mask
 from overture.data.draws import Draws
 from overture.data.masks import SpanMask
+from overture.data.tokens import Tokens
 from overture.run import Frontend
 
 HIDE = 7  # purpose of a draw
@@ -47,9 +48,9 @@ class LatentMask:
         return torch.from_numpy(frames).to(rows.device), torch.from_numpy(channels).to(rows.device)
 
 
-def can_hide(encoder: Any, frontend: Frontend) -> bool:
+def can_hide(encoder: Any, frontend: Frontend | Tokens) -> bool:
     """Whether an encoder is one of samples that has a learnt vector for hidden frames, as wav2vec 2.0 has."""
-    return frontend.dim == 0 and hasattr(encoder, "hide")
+    return not isinstance(frontend, Tokens) and frontend.dim == 0 and hasattr(encoder, "hide")
 
 
 class FrameHead(nn.Module):
@@ -69,10 +70,12 @@ class FrameHead(nn.Module):
 class Tuned(nn.Module):
     """An encoder and a head on its last hidden state. What that state does not depend on (heads and quantizers of pre-training) is frozen."""
 
-    def __init__(self, encoder: Any, head: nn.Module, frontend: Frontend) -> None:
+    def __init__(self, encoder: Any, head: nn.Module, frontend: Frontend | Tokens) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
-        self.input_rate = frontend.frame_rate  # Hz, of the input's steps
+        self.input_rate = (
+            0.0 if isinstance(frontend, Tokens) else frontend.frame_rate
+        )  # Hz, of the input's steps; text has none
         for parameter in unused(encoder, frontend):
             parameter.requires_grad_(False)
 
@@ -104,10 +107,13 @@ def last_state(
     return last, steps
 
 
-def unused(encoder: Any, frontend: Frontend) -> list[nn.Parameter]:
+def unused(encoder: Any, frontend: Frontend | Tokens) -> list[nn.Parameter]:
     """The parameters that the encoder's last hidden state does not depend on, nor would with frames hidden."""
-    count = frontend.steps(frontend.rate)  # of a second
-    x = torch.zeros((1, count, frontend.dim) if frontend.dim else (1, count))
+    if isinstance(frontend, Tokens):
+        count, x = 2, torch.zeros(1, 2, dtype=torch.int64)
+    else:
+        count = frontend.steps(frontend.rate)  # of a second
+        x = torch.zeros((1, count, frontend.dim) if frontend.dim else (1, count))
     lengths = torch.tensor([count])
     hidden = None
     if can_hide(encoder, frontend):

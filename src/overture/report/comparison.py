@@ -11,7 +11,7 @@ from overture.report.charts import Chart, Curve, line_chart, nice, smoothed
 from overture.report.page import RunLog, write_page
 from overture.report.run import described
 from overture.report.verdict import Difference, Measured, also_measured, colours, controls, measured, need, verdict
-from overture.report.words import counted, decimals_for, duration, finite, fixed, hours, listed, number, p_value, scaled
+from overture.report.words import counted, decimals_for, duration, finite, fixed, listed, number, p_value, scaled, seen
 
 
 def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str, Sequence[Path]], out: Path) -> Path:
@@ -113,22 +113,24 @@ def _dots(part: Measured, control_names: Sequence[str]) -> dict[str, Any]:
 
 
 def _learning(parts: Sequence[Measured]) -> list[Chart]:
-    """Of each task that was tried with several amounts of labels, its metric over the minutes of labels, an arm a curve."""
+    """Of each task that was tried with several amounts of labels, its metric over the minutes or rows of labels, an arm a curve."""
     charts = []
     for task in dict.fromkeys(p.of_task for p in parts):
-        asked = sorted(
-            ((p.label_minutes, p) for p in parts if p.of_task == task and p.label_minutes), key=lambda at: at[0]
+        minutes, rows = (
+            [(a, p) for p in parts if p.of_task == task and (a := getattr(p, f"label_{unit}"))]
+            for unit in ("minutes", "rows")
         )
+        asked = sorted(minutes or rows, key=lambda at: at[0])
         if len(asked) < 2:
             continue
         curves = []
         for arm in asked[0][1].arms:
-            there = [(minutes, part.arm(arm.name)) for minutes, part in asked]
+            there = [(amount, part.arm(arm.name)) for amount, part in asked]
             values = np.array([[v if v is not None else np.nan for v in (a.mean, a.low, a.high)] for _, a in there])
             banded = bool(np.isfinite(values).all())
             curves.append(
                 Curve(
-                    x=np.log([minutes for minutes, _ in there]),  # what matters is how many times more
+                    x=np.log([amount for amount, _ in there]),  # what matters is how many times more
                     y=values[:, 0],
                     name=arm.name,
                     colour=arm.colour,
@@ -141,8 +143,8 @@ def _learning(parts: Sequence[Measured]) -> list[Chart]:
             curves,
             title=first.metric[:1].upper() + first.metric[1:],
             unit=first.direction,
-            x_label=f"minutes of labels, {task}",
-            x_ticks=[(float(np.log(minutes)), number(minutes)) for minutes, _ in asked],
+            x_label=f"{'minutes of labels' if minutes else 'labelled rows'}, {task}",
+            x_ticks=[(float(np.log(amount)), number(amount)) for amount, _ in asked],
             zero=True,
             value=False,
         )
@@ -198,7 +200,7 @@ def _costs(result: Mapping[str, Any], runs: Mapping[str, Sequence[RunLog]], main
     columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("time", lambda c: duration(c.get("seconds"))),
         ("updates", lambda c: number(c.get("updates"))),
-        ("audio heard", lambda c: hours(c.get("audio_hours"))),
+        ("heard or read", seen),
         ("parameters", lambda c: scaled(c.get("parameters"))),
         ("compute", lambda c: scaled(c.get("flops"), "FLOP")),
     ]
@@ -326,7 +328,7 @@ def _run_rows(runs: Mapping[str, Sequence[RunLog]], colours: Mapping[str, int]) 
                     "name": log.name,
                     "updates": number(log.last.get("update", 0)),
                     "time": duration(log.last.get("seconds")),
-                    "audio": hours(log.last.get("audio_hours")),
+                    "audio": seen(log.last),
                     "loss": number(float(loss[-1])) if len(loss) else "–",
                     "tone": "bad" if log.stopped_by else "open" if fired else "good",
                     "health": f"stopped: {log.stopped_by['rule']}"
@@ -340,10 +342,10 @@ def _run_rows(runs: Mapping[str, Sequence[RunLog]], colours: Mapping[str, int]) 
 
 
 def _labels(result: Mapping[str, Any]) -> str | None:
-    """`0.5m,15m`: the amounts of labels of the task that decides, in the order they were tried in."""
-    parts = [result, *result.get("also", {}).values()]
-    minutes = [p.get("label_minutes") for p in parts if p.get("of_task") == result.get("of_task")]
-    return ",".join(f"{m:g}m" for m in minutes) if all(minutes) else None
+    """`0.5m,15m`, `50rows`: the amounts of labels of the task that decides, in the order they were tried in."""
+    parts = [p for p in (result, *result.get("also", {}).values()) if p.get("of_task") == result.get("of_task")]
+    amounts = [(p.get("label_minutes"), p.get("label_rows")) for p in parts]
+    return ",".join(f"{m:g}m" if m else f"{rows}rows" for m, rows in amounts) if all(map(any, amounts)) else None
 
 
 def _command(result: Mapping[str, Any], runs: Mapping[str, Sequence[RunLog]], comparison: bool) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from overture.report.verdict import CHANCE, Difference, Measured, also_measured, controls, measured, need, verdict
-from overture.report.words import counted, duration, finite, fixed, hours, number, p_value
+from overture.report.words import amount, counted, duration, finite, fixed, number, p_value, seen
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +40,8 @@ def comparison_table(result: Mapping[str, Any]) -> "Table":
     for rival in rivals:
         table.add_column(escape(f"difference\nto {rival}"), justify="right", min_width=10)
     if costs:
-        table.add_column("a run's time\naudio heard", justify="right", no_wrap=True)
+        read = any(cost.get("tokens") for cost in costs.values())
+        table.add_column(f"a run's time\n{'tokens read' if read else 'audio heard'}", justify="right", no_wrap=True)
     for arm in main.arms:
         interval = "no interval" if arm.low is None else f"{fixed(arm.low, digits)} to {fixed(arm.high, digits)}"
         row = [
@@ -51,7 +52,7 @@ def comparison_table(result: Mapping[str, Any]) -> "Table":
         ]
         if arm.name in costs:
             cost = costs[arm.name]
-            row.append(Text.assemble(duration(cost.get("seconds")), "\n", (hours(cost.get("audio_hours")), "dim")))
+            row.append(Text.assemble(duration(cost.get("seconds")), "\n", (seen(cost), "dim")))
         table.add_row(*row)
     blank = [Text("–", style="dim")] * (len(table.columns) - 1)
     for stop in main.stopped:
@@ -190,8 +191,8 @@ def _data_line(data: Mapping[str, Any]) -> str:
     parts = [str(data.get("corpus", "a corpus"))]
     if finite(data.get("rows")):
         parts.append(counted(data["rows"], "row"))
-    if finite(data.get("hours")):
-        parts.append(hours(data["hours"]))
+    if finite(data.get("hours")) or data.get("characters"):
+        parts.append(amount(data))
     if data.get("fingerprint"):
         parts.append(f"fingerprint {data['fingerprint']}")
     return ", ".join(parts)

@@ -85,6 +85,7 @@ class Measured:
     outside: tuple[str, ...]  # "yamnet 0.52 [0.47, 0.57]": references that no arm is
     of_task: str  # the task itself, where `task` also says how many labels
     label_minutes: float | None
+    label_rows: int | None
     gaps: tuple[Gap, ...]
 
     @property
@@ -351,6 +352,7 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], resul
         ),
         of_task=str(part.get("of_task", part.get("task", ""))),
         label_minutes=part.get("label_minutes"),
+        label_rows=part.get("label_rows"),
         higher_is_better=higher_is_better,
         gaps=tuple(_gap(name, found) for name, found in part.get("gaps", {}).items()),
         arms=tuple(arms),

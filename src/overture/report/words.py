@@ -109,6 +109,11 @@ def heard(record: Mapping[str, Any]) -> str:
     return f"{hours(record.get('audio_hours'))} of audio heard"
 
 
+def seen(record: Mapping[str, Any]) -> str:
+    """The same as a number alone, for a column of such: 2 h 5 min, 1.2 M tokens."""
+    return f"{scaled(record['tokens'])} tokens" if record.get("tokens") else hours(record.get("audio_hours"))
+
+
 def amount(data: Mapping[str, Any]) -> str:
     """How large a corpus is, by what `run.json` says of it: 4.5 h, or 1,234,567 characters."""
     return f"{number(data['characters'])} characters" if data.get("characters") else hours(data.get("hours"))

@@ -2,7 +2,8 @@
 
 Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and
 caches its states, `align` finds the phones, `classify`, `transcribe` and `classify_frames` train heads on them (`probe` is what
-they share), `finetune_ctc` and `finetune_classes` train the whole encoder on (`finetune` is what they share), `transcripts` looks
+they share), `finetune_ctc` and `finetune_classes` train the whole encoder on (`finetune` is what they share, `finetune_text` what a network
+on text is given), `tfidf` is the control of text, `written` judges a language model as it is (by `generate`), `transcripts` looks
 for rows that cannot be learnt, `ctc` holds the loss, `decoding` chooses a language model, `metrics` scores with intervals, `controls`
 holds what a result is judged against.
 """
@@ -11,6 +12,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 from overture.errors import OvertureError, near
+
+METRICS = {
+    "accuracy": "accuracy",
+    "cer": "character error rate",
+    "wer": "word error rate",
+    "map": "mean average precision",
+    "score": "mean score of samples",
+    "bits": "bits per character",
+}  # as tables and reports call them
+# The column of predictions that holds, of each row, what is counted.
+EVENTS = {
+    "accuracy": "correct",
+    "cer": "errors",
+    "wer": "errors",
+    "map": "average_precision",
+    "score": "score",
+    "bits": "bits",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +40,13 @@ class Task:
     about: str
     target: str  # the column to be predicted
     columns: tuple[str, ...]  # what the corpus must have
-    features: Literal["pooled", "frames", "aligned", "finetune"]  # which part of this room judges it
-    metric: Literal["accuracy", "cer", "wer"]
+    features: Literal["pooled", "frames", "aligned", "finetune", "written"]  # which part of this room judges it
+    metric: Literal["accuracy", "cer", "wer", "map", "score", "bits"]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
     shared: tuple[str, ...] = ()  # columns whose values every part must have
+    reads: Literal["speech", "text"] = "speech"  # what its rows are
 
     @property
     def closed_set(self) -> bool:
@@ -36,7 +56,7 @@ class Task:
     @property
     def metric_name(self) -> str:
         """As tables and reports call it."""
-        written_out = {"accuracy": "accuracy", "cer": "character error rate", "wer": "word error rate"}[self.metric]
+        written_out = METRICS[self.metric]
         return f"{self.name} {written_out}" if self.features == "aligned" else written_out
 
 
@@ -155,8 +175,63 @@ TASKS: dict[str, Task] = {
             disjoint_if_possible=("kit",),
             shared=("label",),
         ),
+        Task(
+            name="label-finetune",
+            about="which label a document has, with the whole network trained on: other texts than in training",
+            target="label",
+            columns=("text", "label"),
+            features="finetune",
+            metric="accuracy",
+            higher_is_better=True,
+            disjoint=("text",),
+            shared=("label",),
+            reads="text",
+        ),
+        Task(
+            name="rank-finetune",
+            about="which sentences answer a question (label 1) and which do not (0), ranked, with the whole network trained on: other questions",
+            target="label",
+            columns=("question", "text", "label"),
+            features="finetune",
+            metric="map",
+            higher_is_better=True,
+            disjoint=("question",),
+            reads="text",
+        ),
+        Task(
+            name="samples",
+            about="how many violations of PEP 8 a character are in what a language model of Python writes by itself; nothing is trained",
+            target="pep8",
+            columns=("text", "pep8"),
+            features="written",
+            metric="score",
+            higher_is_better=False,
+            disjoint=("text",),
+            reads="text",
+        ),
+        Task(
+            name="held-out",
+            about="what text that it has not read costs a language model, in bits per character; nothing is trained",
+            target="text",
+            columns=("text",),
+            features="written",
+            metric="bits",
+            higher_is_better=False,
+            disjoint=("text",),
+            reads="text",
+        ),
     )
 }
+
+
+def fits(task: Task, text: bool, corpus: str) -> None:
+    """Raises OvertureError for a task that is for corpora of the other kind than `corpus`, naming those that are for its own."""
+    have = "text" if text else "speech"
+    if task.reads != have:
+        own = ", ".join(t.name for t in TASKS.values() if t.reads == have)
+        raise OvertureError(
+            f"task {task.name!r} is for {task.reads}, and corpus {corpus!r} is {have}: for that there are {own}"
+        )
 
 
 def find_task(name: str) -> Task:

@@ -2,7 +2,8 @@
 
 The protocol contains the sweep: each rate is an ordinary training run in the one loop, the development rows choose among
 them, the test rows are scored once. Both sides of a comparison get the same rates, updates, order of rows, head and schedule. What a
-task adds (`Goal`) stands in `finetune_ctc` and `finetune_classes`. Spectrograms are altered as in SpecAugment (Park et al.
+task adds (`Goal`) stands in `finetune_ctc` and `finetune_classes`; what an encoder is given, in `Rows` for speech and in `finetune_text` for
+text. Spectrograms are altered as in SpecAugment (Park et al.
 2019); of samples, the encoder's own latents are (`models.tuned.LatentMask`), where it has a vector for what is hidden.
 
 The rates share what does not depend on them: recordings are read and features computed once, for training and for scoring, and
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ from overture.data.source import Cached, collate
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.models.tuned import LatentMask, Tuned, can_hide
-from overture.run import Data, Frontend, Loop, ModelSpec, Objective, Optim, Plan, Player, Run
+from overture.run import Data, Loop, ModelSpec, Objective, Optim, Plan, Player, Run
 from overture.tasks.ctc import Infeasible
 from overture.tasks.metrics import Counts
 from overture.tasks.probe import ProbeResult, check_parts, scored, strings
@@ -63,11 +64,6 @@ class Schedule:
         )
 
 
-def alteration_for(frontend: Frontend) -> Alteration | None:
-    """SpecAugment for spectrograms; samples have no bands to take away."""
-    return SPECAUGMENT if frontend.dim else None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Goal:
     """What a task adds to the sweep."""
@@ -75,17 +71,41 @@ class Goal:
     name: str  # of its runs
     model: ModelSpec  # builds a `Tuned`
     objective: Objective
-    update_seconds: float  # padded audio an update
+    update: float  # s of audio, or tokens of text, an update; padding counts
     whole: bool  # utterances must not be cropped when they are scored
     train: np.ndarray  # rows of the table to train on
     left_out: list[Infeasible]
     target: str  # the column that is learnt
-    references: Callable[[np.ndarray], list[str]]  # rows -> what is right
-    outputs: Callable[[Tuned, Batch], list[np.ndarray]]  # what the model makes of each utterance of a batch
-    answer: Callable[[np.ndarray], str]  # of one such output
-    count: Callable[[Sequence[str], Sequence[str]], Counts]
+    outputs: Callable[
+        [Tuned, Batch], list[np.ndarray]
+    ]  # what the model makes of each utterance, or document, of a batch
+    judge: Callable[[np.ndarray, Sequence[np.ndarray]], "Judged"]  # rows, their outputs -> how good these are
     metric: str
     higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is counted: of each row, or of one row of each group that is judged as one (`rows` are those)."""
+
+    rows: np.ndarray  # (U,) of the table
+    references: list[str]  # (U,) what is right
+    hypotheses: list[str]
+    counts: Counts  # of U
+
+
+def one_by_one(
+    references: Callable[[np.ndarray], list[str]],
+    answer: Callable[[np.ndarray], str],
+    count: Callable[[Sequence[str], Sequence[str]], Counts],
+) -> Callable[[np.ndarray, Sequence[np.ndarray]], Judged]:
+    """`Goal.judge` where each row has an answer of its own: what is right of rows, what an output says, and how the two are counted."""
+
+    def judge(rows: np.ndarray, outputs: Sequence[np.ndarray]) -> Judged:
+        right, said = references(rows), [answer(o) for o in outputs]
+        return Judged(rows, right, said, count(right, said))
+
+    return judge
 
 
 @dataclass(frozen=True)
@@ -96,8 +116,32 @@ class Finetuned(ProbeResult):
     outputs: dict[str, list[np.ndarray]]  # its outputs for the rows of dev and test, in their order
 
 
+class Inputs(Protocol):
+    """The rows of a table as an encoder is given them: all that the sweep asks, of speech (`Rows`) as of text (`finetune_text.TextRows`)."""
+
+    table: Table
+    run: Run  # of the pre-training
+
+    @property
+    def encoder(self) -> Any: ...  # the network, without weights
+
+    @property
+    def alteration(self) -> Alteration | None: ...  # of the input, in training
+
+    @property
+    def mask(self) -> LatentMask | None: ...  # of the network's own frames, in training
+
+    def data(
+        self, corpus: str, train: np.ndarray, augment: WaveAugment | None
+    ) -> Data: ...  # of rows `train`, saved as `corpus`
+
+    def plan(self, update: float, micro: float | None) -> Plan: ...
+
+    def ask(self, goal: Goal, model: Tuned, rows: np.ndarray, device: torch.device) -> list[np.ndarray]: ...
+
+
 class Rows:
-    """The rows of a table as an encoder sees them."""
+    """The rows of a table of speech as an encoder hears them."""
 
     def __init__(self, table: Table, run: Run) -> None:
         """`run`: of the pre-training, for its front end, its network and where it crops."""
@@ -115,6 +159,22 @@ class Rows:
     def mask(self) -> LatentMask | None:
         """What an encoder of samples hides from itself while it is fine-tuned; None where it cannot."""
         return LatentMask() if can_hide(self.encoder, self.run.frontend) else None
+
+    @property
+    def alteration(self) -> Alteration | None:
+        """SpecAugment for spectrograms; samples have no bands to take away."""
+        return SPECAUGMENT if self.run.frontend.dim else None
+
+    def data(self, corpus: str, train: np.ndarray, augment: WaveAugment | None) -> Data:
+        """What a training run is given: features that are here already are not computed again."""
+        cache = augment is None or self.run.frontend.dim == 0  # features of altered samples are computed anew
+        if cache:
+            Cached.open(Table.open(corpus), self.run.frontend, known=lambda i: self.source[train[i]])
+        return Data(corpus=corpus, max_seconds=self.run.data.max_seconds, cache=cache, augment=augment)
+
+    def plan(self, update: float, micro: float | None) -> Plan:
+        seconds = max(update, self.run.data.max_seconds)
+        return Plan(update=seconds, micro=micro or seconds)
 
     def frames(self, rows: np.ndarray, speed: float = 1.0) -> np.ndarray:
         """(N,) hidden states of each, so much faster and cropped as in training; 0 where it is too short for one."""
@@ -172,7 +232,7 @@ def player_of(goal: Goal, encoder: Any, masked: bool, schedule: Schedule, rate: 
 
 def tune(
     goal: Goal,
-    rows: Rows,
+    rows: Inputs,
     start: str | None,
     *,
     dev: np.ndarray,
@@ -204,24 +264,21 @@ def tune(
     used = _as_text(table.take(goal.train), goal.target)
     mark = fingerprint([used.fingerprint, goal.target, [str(v) for v in used.numpy(goal.target)]])[:6]
     corpus = used.save(f"{table.name}~{mark}")
-    cache = augment is None or pretraining.frontend.dim == 0  # features of altered samples are computed anew
-    if cache:
-        Cached.open(Table.open(corpus), pretraining.frontend, known=lambda i: rows.source[goal.train[i]])
+    data = rows.data(corpus, goal.train, augment)
     mark_of_start = None if start is None else weights_fingerprint(Origin.open(start, home).weights())
     scores: dict[float, float | None] = {}
     best: tuple[float, float, Path, Tuned, list[np.ndarray]] | None = None  # score (higher is better), rate, ...
-    seconds = max(goal.update_seconds, pretraining.data.max_seconds)
     masked = getattr(goal.objective, "mask", None) is not None
     with Engine.start() as engine:
         for rate in rates:
             run = Run(
                 recipe=f"{pretraining.recipe}-{goal.name}",
                 size="finetune",
-                data=Data(corpus=corpus, max_seconds=pretraining.data.max_seconds, cache=cache, augment=augment),
+                data=data,
                 frontend=pretraining.frontend,
                 model=goal.model,
                 players=(player_of(goal, rows.encoder, masked, schedule, rate),),
-                plan=Plan(update=seconds, micro=micro_seconds or seconds),
+                plan=rows.plan(goal.update, micro_seconds),
                 loop=Loop(
                     updates=updates,
                     checkpoint_every=100,
@@ -251,7 +308,7 @@ def tune(
             load_weights(checkpoints(folder)[-1], model)
             model = model.to(engine.device).eval()
             outputs = rows.ask(goal, model, dev, engine.device)
-            score = goal.count(goal.references(dev), [goal.answer(o) for o in outputs]).value
+            score = goal.judge(dev, outputs).counts.value
             scores[rate] = score
             signed = score if goal.higher_is_better else -score
             if best is None or signed > best[0]:
@@ -262,14 +319,14 @@ def tune(
             )
         _, rate, folder, model, of_dev = best
         of_test = rows.ask(goal, model, test, engine.device)
-    references, hypotheses = goal.references(test), [goal.answer(o) for o in of_test]
+    judged = goal.judge(test, of_test)
     found = scored(
         table,
-        test,
+        judged.rows,
         goal.metric,
-        goal.count(references, hypotheses),
-        references,
-        hypotheses,
+        judged.counts,
+        judged.references,
+        judged.hypotheses,
         rate=rate,
         dev=scores,
         dev_curve=[],

@@ -1,4 +1,4 @@
-"""Fine-tuned classification of utterances: the mean of the last hidden states, a linear layer, softmax."""
+"""Fine-tuned classification of utterances and of documents: the mean of the last hidden states, a linear layer, softmax."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,22 +14,25 @@ from overture.data.alteration import Alteration
 from overture.data.batch import Batch, valid_mask
 from overture.data.draws import Draws
 from overture.data.table import Table
+from overture.data.tokens import Tokens
 from overture.errors import OvertureError
 from overture.models.tuned import LatentMask, Tuned
 from overture.objectives import Loss
 from overture.run import Frontend, ModelSpec, Run
 from overture.tasks import metrics
 from overture.tasks.classify import classes_of
-from overture.tasks.finetune import Finetuned, Goal, Rows, Schedule, alteration_for, tune
+from overture.tasks.finetune import Finetuned, Goal, Rows, Schedule, one_by_one, tune
+from overture.tasks.finetune_text import TextRows
 from overture.tasks.probe import check_parts, strings
 
 RATES = (1e-4, 3e-4, 1e-3)
 UPDATES = 300
 UPDATE_SECONDS = 30.0
+UPDATE_TEXTS = 16  # documents of full length an update
 
 
 class MeanHead(nn.Module):
-    """Logits of the mean over an utterance's own frames."""
+    """Logits of the mean over an utterance's own frames, or a document's own tokens."""
 
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__()
@@ -50,7 +53,7 @@ class Classifier:
     encoder: ModelSpec
     classes: int
 
-    def build(self, frontend: Frontend) -> Tuned:
+    def build(self, frontend: Frontend | Tokens) -> Tuned:
         encoder = self.encoder.build(frontend)
         return Tuned(encoder, MeanHead(encoder.dim, self.classes), frontend)
 
@@ -105,13 +108,19 @@ def finetune(
     """Fine-tune the encoder of `pretraining` to tell the values of the column `target` apart, and score it by accuracy.
 
     `start` names its run folder under `home`, None is from scratch; `train`, `dev`, `test`: row numbers in `table`. Utterances
-    over `data.max_seconds` of the pre-training are cropped, at a drawn place in training and in front when scored. Raises
+    over `data.max_seconds` of the pre-training are cropped, at a drawn place in training and in front when scored; documents, to their
+    beginning, `data.text.length` tokens. Raises
     OvertureError for rows without a target or without a frame and for a class that only dev or test has, before any training.
     """
     check_parts(train, dev, test, len(table))
     classes = tuple(classes_of(table, target, train=train, dev=dev, test=test))
-    rows = Rows(table, pretraining)
-    rows.steps(np.concatenate([train, dev, test]))
+    rows: Rows | TextRows
+    if pretraining.on_text:
+        rows = TextRows(table, pretraining)
+        update = float(UPDATE_TEXTS * rows.length)
+    else:
+        rows, update = Rows(table, pretraining), UPDATE_SECONDS
+        rows.steps(np.concatenate([train, dev, test]))  # says which row is too short
 
     def outputs(model: Tuned, batch: Batch) -> list[np.ndarray]:
         return list(model.head(*model(batch.x, batch.lengths)).float().cpu().numpy())  # of (C,) each
@@ -119,18 +128,18 @@ def finetune(
     goal = Goal(
         name=f"{target}-classes",
         model=Classifier(encoder=pretraining.model, classes=len(classes)),
-        objective=Classify(
-            classes=classes, column=target, alteration=alteration_for(pretraining.frontend), mask=rows.mask
-        ),
-        update_seconds=UPDATE_SECONDS,
+        objective=Classify(classes=classes, column=target, alteration=rows.alteration, mask=rows.mask),
+        update=update,
         whole=False,
         train=train,
         left_out=[],
         target=target,
-        references=lambda chosen: strings(table, target, chosen),
         outputs=outputs,
-        answer=lambda logits: classes[int(logits.argmax())],
-        count=metrics.accuracy,
+        judge=one_by_one(
+            references=lambda chosen: strings(table, target, chosen),
+            answer=lambda logits: classes[int(logits.argmax())],
+            count=metrics.accuracy,
+        ),
         metric="accuracy",
         higher_is_better=True,
     )

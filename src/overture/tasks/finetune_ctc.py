@@ -22,7 +22,7 @@ from overture.recognise.units import Kind, Units, make_units
 from overture.run import Run
 from overture.tasks import metrics
 from overture.tasks.ctc import ctc_loss_sum
-from overture.tasks.finetune import Finetuned, Goal, Rows, Schedule, alteration_for, tune
+from overture.tasks.finetune import Finetuned, Goal, Rows, Schedule, one_by_one, tune
 from overture.tasks.probe import check_parts, strings
 from overture.tasks.transcripts import OUT, look
 
@@ -125,18 +125,18 @@ def finetune(
     goal = Goal(
         name="ctc",
         model=CTCModel(encoder=pretraining.model, units=made),
-        objective=Transcribe(
-            units=made, alteration=alteration_for(pretraining.frontend), mask=rows.mask, column=target
-        ),
-        update_seconds=UPDATE_SECONDS,
+        objective=Transcribe(units=made, alteration=rows.alteration, mask=rows.mask, column=target),
+        update=UPDATE_SECONDS,
         whole=True,
         train=found.usable,
         left_out=found.infeasible,
         target=target,
-        references=lambda chosen: [made.normalise(t) for t in strings(table, target, chosen)],
         outputs=outputs,
-        answer=lambda scores: recogniser.best_text(scores, made),
-        count=metrics.cer,
+        judge=one_by_one(
+            references=lambda chosen: [made.normalise(t) for t in strings(table, target, chosen)],
+            answer=lambda scores: recogniser.best_text(scores, made),
+            count=metrics.cer,
+        ),
         metric="cer",
         higher_is_better=False,
     )

@@ -35,7 +35,7 @@ from overture.recognise.recogniser import Recogniser, log_probs
 from overture.recognise.units import normalise
 from overture.run import Frontend, ModelSpec, Run
 from overture.tasks import align, finetune_ctc, metrics
-from overture.tasks.finetune import Finetuned, Goal, Rows, Schedule, alteration_for, tune
+from overture.tasks.finetune import Finetuned, Goal, Rows, Schedule, one_by_one, tune
 from overture.tasks.probe import check_parts, scored, strings
 
 RATES = (3e-4, 1e-3)
@@ -160,18 +160,18 @@ def finetune(
     goal = Goal(
         name="hybrid",
         model=HybridModel(encoder=pretraining.model, classes=len(topology), factor=factor),
-        objective=FrameLabels(
-            classes=len(topology), factor=factor, alteration=alteration_for(pretraining.frontend), mask=rows.mask
-        ),
-        update_seconds=UPDATE_SECONDS,
+        objective=FrameLabels(classes=len(topology), factor=factor, alteration=rows.alteration, mask=rows.mask),
+        update=UPDATE_SECONDS,
         whole=True,
         train=np.array(sorted(targets), dtype=np.int64),
         left_out=[],
         target=COLUMN,
-        references=lambda asked: [normalise(t) for t in strings(table, target, asked)],
         outputs=outputs,
-        answer=lambda scores: decoder(scores, Search()).text,
-        count=metrics.wer,
+        judge=one_by_one(
+            references=lambda asked: [normalise(t) for t in strings(table, target, asked)],
+            answer=lambda scores: decoder(scores, Search()).text,
+            count=metrics.wer,
+        ),
         metric="wer",
         higher_is_better=False,
     )

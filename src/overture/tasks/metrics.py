@@ -1,11 +1,12 @@
 """Scores with error bars. Every metric is kept per utterance as (events, total), so any score is a ratio of sums.
 
-Events are what is counted: wrong characters (CER), wrong words (WER), right answers (accuracy). Intervals are 95 %:
+Events are what is counted: wrong characters (CER), wrong words (WER), right answers (accuracy); of a ranking, which is kept per question, how
+good it is from 0 to 1; of a language model the bits of a document. Intervals are 95 %:
 percentile bootstrap over utterances (Bisani & Ney 2004), or over speakers, whose utterances are not independent;
 a t interval over seeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,10 +20,10 @@ LEVEL = 0.95
 
 
 class Counts(NamedTuple):
-    """One metric over N utterances."""
+    """One metric over N utterances, documents or questions."""
 
-    events: np.ndarray  # (N,) int64, errors or right answers
-    totals: np.ndarray  # (N,) int64, characters or words of the reference; 1 for accuracy
+    events: np.ndarray  # (N,) errors or right answers, int64; float64 of a ranking's worth, or of bits
+    totals: np.ndarray  # (N,) int64, characters or words of the reference; 1 for accuracy and rankings
 
     @property
     def value(self) -> float:
@@ -83,6 +84,64 @@ def accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> Counts:
         raise ValueError(f"{len(references)} references, {len(hypotheses)} hypotheses")
     right = np.array([r == h for r, h in zip(references, hypotheses)], dtype=np.int64)
     return Counts(right, np.ones(len(right), dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Candidates in the order of their scores, question by question; of candidates with equal scores the wrong ones first.
+
+    Questions without a right or without a wrong candidate have nothing to rank, and are in no score.
+    """
+
+    questions: list[str]  # (Q,) in the order of their first candidates
+    orders: list[np.ndarray]  # (Q,) of each its candidates, best first, as positions in what was given
+    right: list[np.ndarray]  # (Q,) bool, whether each of these answers it
+    left_out: list[str]  # questions with nothing to rank
+
+    @classmethod
+    def of(cls, questions: Sequence[str], right: ArrayLike, scores: ArrayLike) -> "Ranking":
+        """(N,) each: of every candidate its question, whether it answers that, and its score. Raises OvertureError where nothing can be ranked."""
+        labels, values = np.asarray(right, dtype=bool), np.asarray(scores, dtype=np.float64)
+        if not len(questions) == len(labels) == len(values):
+            raise ValueError(f"{len(questions)} questions, {len(labels)} labels, {len(values)} scores")
+        if not np.isfinite(values).all():
+            raise ValueError("scores must be finite")
+        places: dict[str, list[int]] = {}
+        for place, question in enumerate(questions):
+            places.setdefault(question, []).append(place)
+        found = cls([], [], [], [])
+        for question, own in places.items():
+            at = np.array(own)
+            if labels[at].all() or not labels[at].any():
+                found.left_out.append(question)
+                continue
+            order = at[np.lexsort((at, labels[at], -values[at]))]
+            found.questions.append(question)
+            found.orders.append(order)
+            found.right.append(labels[order])
+        if not found.questions:
+            raise OvertureError(
+                f"none of {len(places)} questions has both a right and a wrong candidate: there is nothing to rank"
+            )
+        return found
+
+    def _counts(self, worth: Callable[[np.ndarray], float]) -> Counts:
+        return Counts(np.array([worth(right) for right in self.right]), np.ones(len(self.right), dtype=np.int64))
+
+    @property
+    def average_precision(self) -> Counts:
+        """Of each question the mean, over its right candidates, of the share of right ones down to each; its mean over questions is MAP."""
+        return self._counts(lambda right: float((np.cumsum(right) / np.arange(1, len(right) + 1))[right].mean()))
+
+    @property
+    def reciprocal_rank(self) -> Counts:
+        """Of each question 1 / the rank of its first right candidate; its mean is MRR."""
+        return self._counts(lambda right: 1 / (1 + int(right.argmax())))
+
+    @property
+    def first_right(self) -> Counts:
+        """Whether the first candidate of each question is right; its mean is P@1."""
+        return self._counts(lambda right: float(right[0]))
 
 
 def _units(values: np.ndarray, groups: ArrayLike | None) -> np.ndarray:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.tasks import metrics
+from overture.tasks import EVENTS, metrics
 from overture.tasks.ctc import Infeasible
 from overture.tasks.features import Frames
 from overture.tasks.metrics import Counts, GroupRow, Interval
@@ -271,7 +271,7 @@ def scored(
                 "id": pa.array([str(i) for i in table.numpy("id")[test]]),
                 "reference": pa.array(references, pa.string()),
                 "hypothesis": pa.array(hypotheses, pa.string()),
-                "correct" if metric == "accuracy" else "errors": pa.array(counts.events),
+                EVENTS[metric]: pa.array(counts.events),
                 "total": pa.array(counts.totals),
             }
         ),
