@@ -99,17 +99,24 @@ def _set(part: Any, path: list[str], text: str, whole: str) -> Any:
         )
     current, hint = getattr(part, head), typing.get_type_hints(type(part))[head]
     if rest:
-        if current is None:  # of what may be left out, the defaults
-            kinds = _having(hint, {rest[0]})
-            current = typing.cast(Any, kinds[0])() if kinds else None
+        kinds = _having(hint, {rest[0]})
+        if kinds and (current is None or (rest[0] in _fields(kinds[0]) and rest[0] not in _fields(current))):
+            # of what may be left out, the defaults; of what may be of another kind, what both have
+            both = _fields(kinds[0]) & (set() if current is None else _fields(current))
+            current = kinds[0](**{name: getattr(current, name) for name in both})
         return dataclasses.replace(part, **{head: _set(current, rest, text, whole)})
     return dataclasses.replace(part, **{head: _coerce(_literal(text, hint), hint, current, f"--set {whole}")})
 
 
 def _having(hint: Any, names: set[str]) -> list[Any]:
     """The dataclasses that a field of this type may hold: those with fields of these names, else the first."""
-    kinds = [o for o in typing.get_args(hint) if dataclasses.is_dataclass(o)]
-    return [k for k in kinds if names <= {f.name for f in dataclasses.fields(k)}] or kinds[:1]
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()
+    kinds: list[Any] = [o for o in options if dataclasses.is_dataclass(o)]
+    return [k for k in kinds if names <= _fields(k)] or kinds[:1]
+
+
+def _fields(kind: Any) -> set[str]:
+    return {f.name for f in dataclasses.fields(kind)}
 
 
 def _literal(text: str, hint: Any) -> Any:

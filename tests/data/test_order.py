@@ -11,13 +11,14 @@ import torch
 from scipy.stats import spearmanr
 
 from overture.config import from_dict, override, to_dict
-from overture.data.mixture import Fixed, rows_of
+from overture.data.mixture import Fixed, Mixture, rows_of
 from overture.data.order import Order
 from overture.data.plan import BatchPlan
 from overture.data.score import scorer
 from overture.data.score.annotate import annotate
 from overture.data.select import Select
 from overture.data.table import Table
+from overture.data.text import Pack
 from overture.errors import OvertureError
 from overture.recipes import get
 from overture.train.engine import Engine
@@ -168,3 +169,36 @@ def test_fields_that_are_not_set_name_no_run_anew() -> None:
     fixed = override(run, {"data.mix": '{"column": "speaker", "shares": [["joe", 0.5]]}'}).data.mix
     assert fixed == Fixed(column="speaker", shares=(("joe", 0.5),))
     assert override(run, {"data.mix.shares": '[["joe", 0.5]]'}).data.mix == Fixed(shares=(("joe", 0.5),))
+    by_part = override(
+        run, {"data.mix.column": "speaker", "data.mix.shares": '[["joe", 0.5]]', "data.mix.redraw": "false"}
+    )
+    assert by_part.data.mix == replace(fixed, redraw=False)
+    assert override(by_part, {"data.mix.alpha": "0.5"}).data.mix == Mixture(column="speaker", alpha=0.5)
+    with pytest.raises(OvertureError, match=r"no field 'shars'\. Did you mean 'data\.mix\.shares'"):
+        override(by_part, {"data.mix.shars": "[]"})
+    with pytest.raises(OvertureError, match=r"'optim' is not a position in a list of 1"):
+        override(run, {"players.optim.lr": "1"})
+
+
+def test_text_is_chosen_mixed_and_ordered_alike(overture_home: object) -> None:
+    annotate("embedded-text", {"length": scorer("length")}, name="counted")
+    base = get("stability-gap:tiny")
+    data = replace(
+        base.data, corpus="counted", where="domain IN ('changelog', 'biomedicine')", text=Pack(length=64, column="domain"), order=Order(by="words"),
+        select=Select(column="words", descending=False, characters=60_000), mix=Fixed(column="domain", shares=(("changelog", 0.2),)),
+    )  # fmt: skip
+    training = Training.prepare(replace(base, data=data))
+    about = training.examples.about()
+    assert abs(about["characters"] - 60_000) < 500 and about["rows"] > 100
+    updates = training.plan.updates(0)
+    keys = training.examples.keys()
+    assert keys is not None
+    means = [keys[rows].mean() for rows in updates]
+    assert means == sorted(means) and means[-1] > means[0] + 10
+    heard = np.concatenate(updates)
+    whole = Table.open("counted")
+    domain = dict(zip(whole.numpy("id"), whole.numpy("domain"), strict=True))
+    of = {i: domain[training.examples.ids(np.array([i]))[0]] for i in {*heard}}
+    tokens = training.examples.lengths
+    mine = sum(tokens[i] for i in heard if of[i] == "changelog")
+    assert mine / sum(tokens[i] for i in heard) == pytest.approx(0.2, abs=0.01)

@@ -54,6 +54,7 @@ def test_a_lexicon_counts_whole_terms(tmp_path: Path) -> None:
         ("+1 (212) 555-0199", ["phone"]),
         ("10.0.0.1, 192.168.1.1. and 256.1.1.1", ["ip", "ip"]),
         ("version 1.2.3.4.5, v1.2.3.4, 2024-12-31, 1998-2004, 12:30, 1234567890123, pi 3.14159", []),
+        ("4096 +0.0382 +0.0380 9 9 9 9, +1.0382 and +49 30", []),
         ("user@host and @name and http://host.com/a:b", []),
     ],
 )

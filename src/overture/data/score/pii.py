@@ -18,8 +18,8 @@ PATTERN = re.compile(
     r"(?P<credentials>\b[a-z][a-z0-9+.-]*://[^\s/:@]+:[^\s/@]+@[^\s/]+)"
     r"|(?P<email>\b[\w.+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}\b)"
     rf"|(?P<ip>(?<![\w.-]){BYTE}(?:\.{BYTE}){{3}}(?![\w-]|\.\d))"
-    # international, or in groups, the first of them perhaps in brackets, of nine digits or more; no dates, no versions, no plain long numbers
-    r"|(?P<phone>(?<![\w.+/-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]?\d{2,4}){1,4}"
+    # international, of eight digits or more, or in groups, the first of them perhaps in brackets; no dates, no decimals, no plain long numbers
+    r"|(?P<phone>(?<![\w.+/-])(?:\+(?=(?:[ ().-]{0,2}\d){8})[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]?\d{2,4}){1,4}"
     r"|\(\d{2,5}\)[ ]?\d{3,4}[ .-]?\d{3,4}|\d{3}[ .-]\d{3}[ .-]\d{4})(?![\w/-]|\.\d))"
 )
 KINDS = ("email", "phone", "ip", "credentials")
