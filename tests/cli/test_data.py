@@ -117,3 +117,70 @@ def test_the_verbs_are_cheap_to_import() -> None:
     code = f"import sys, overture.cli.data, overture.corpora; print([m for m in '{heavy}'.split() if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- text
+
+
+@pytest.fixture
+def letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of five texts, of which one is another again and one nearly another."""
+    monkeypatch.setenv("OVERTURE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "110")
+    long = " ".join(f"word{i}" for i in range(40))
+    rows = [
+        ("Hola a todos.", "es", "greeting", "2001-05-01"), ("Hello to all.", "en", "greeting", "2024-01-31"), (long, "en", "list", ""),
+        (long + " more", "en", "list", ""), ("Hello to all.", "en", "list", ""),
+    ]  # fmt: skip
+    path = tmp_path / "letters.tsv"
+    path.write_text("said\tlang\tlabel\ttime\n" + "".join("\t".join(row) + "\n" for row in rows))
+    return path
+
+
+def test_add_show_and_thin_out_text(letters: Path, tmp_path: Path) -> None:
+    pytest.importorskip("datasketch")
+    out = said("add", "mine", letters, "--text", "-c", "text=said", "--fill", "licence=CC0-1.0")
+    assert (
+        "mine: 4 documents, 569 characters" in out and "1 x the same text again (1 of them with another label)" in out
+    )
+    out = said("show", "mine", "--by", "language,label", "--plot", tmp_path / "plot.png")
+    assert "13 shortest, 141 median, 274 longest, characters" in out
+    assert "2: en 75 %, es 25 %" in out and "2: greeting 50 %, list 50 %" in out and "2001-05-01 to 2024-01-31" in out
+    assert "hours" not in out and "speakers" not in out and "1 exact duplicates" in out and "█" in out
+    groups = [line.split()[:4] for line in out.splitlines() if line.strip().startswith(("en  ", "es  "))]
+    assert groups == [["en", "list", "2", "543"], ["en", "greeting", "1", "13"], ["es", "greeting", "1", "13"]]
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    assert "3 of 4" in said("show", "mine", "--where", "language = 'en'")
+    out = said("dedup", "less", "--from", "mine", "--near", "0.9")
+    assert "less: 3 documents" in out and "1 x nearly the same text as another" in out
+    assert "0 exact duplicates, 1 near ones left out" in said("show", "less")
+    out = said("list")
+    assert "569 chars" in out and "2.8 M chars" in out and "mine without near duplicates" in out and "go-terms" in out
+    assert "5.9 M chars" in out and "4.50 h" in out and "overture[bible]" in out
+
+
+def test_show_a_bare_table_of_text(letters: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "bare").mkdir()
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["x", None]}), tmp_path / "bare/table.parquet")
+    out = said("show", tmp_path / "bare", "--by", "id", "--plot", tmp_path / "p.png")
+    facts = [line.split() for line in out.splitlines()]
+    assert ["characters", "1"] in facts and ["without", "text", "1", "(50", "%)"] in facts
+
+
+def test_options_that_do_not_go_together_are_said(letters: Path) -> None:
+    with pytest.raises(OvertureError, match=r"--audio, --copy: of recordings, and --text says that"):
+        said("add", "mine", letters, "--text", "--copy", "--audio", letters.parent)
+    with pytest.raises(OvertureError, match=r"--limit: of recordings"):
+        said("add", "mine", letters, "--text", "--limit", "5")
+    with pytest.raises(OvertureError, match=r"--document line: needs --text"):
+        said("add", "mine", letters, "--document", "line")
+    with pytest.raises(OvertureError, match=r"no column holds text.*--column text=NAME"):
+        said("add", "mine", letters, "--text")
+    bare = letters.parent / "docs"
+    bare.mkdir()
+    (bare / "a.txt").write_text("x")
+    with pytest.raises(OvertureError, match=r"For documents pass --text"):
+        said("add", "mine", bare)

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @contextmanager
 def _progress(what: str, then: str = "examining recordings") -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal while recordings are examined."""
+    """A bar on the terminal while recordings are examined, or texts."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,11 +47,14 @@ def _said(about: dict[str, Any]) -> None:
     if notes:
         typer.echo("  to know: " + "; ".join(notes))
     left = [f"{n:,} x {STOPS[kind]}" for kind, n in about["problems"].items()]
+    if about.get("near_duplicates_dropped"):
+        left.append(f"{about['near_duplicates_dropped']:,} x nearly the same text as another")
     if about["duplicates_dropped"]:
-        other = about.get("duplicates_with_another_text")
+        differs = "label" if text else "text"
+        other = about.get(f"duplicates_with_another_{differs}")
         left.append(
             f"{about['duplicates_dropped']:,} x the same {'text' if text else 'recording'} again"
-            + (f" ({other:,} of them with another text)" if other else "")
+            + (f" ({other:,} of them with another {differs})" if other else "")
         )
     if left:
         typer.echo("  left out (dropped.tsv names them): " + "; ".join(left))
@@ -69,16 +72,16 @@ def get(
     names: Annotated[list[str], typer.Argument(help="Sources, as 'overture data list' names them.")],
     replace: Annotated[bool, typer.Option("--replace", help="Make a corpus that is installed anew.")] = False,
     debs: Annotated[
-        Path | None, typer.Option(help="A folder with the .deb files already downloaded; nothing is fetched then.")
+        Path | None, typer.Option(help="A folder with the packages already downloaded; nothing is fetched then.")
     ] = None,
 ) -> None:
-    """Install corpora made from Debian packages (needs apt-get and dpkg, not root)."""
+    """Install corpora made from packages (of Debian: needs apt-get and dpkg, not root)."""
     from overture.corpora.get import get as install
 
     if debs is not None and not debs.is_dir():
         raise OvertureError(f"--debs {debs} is not a folder.")
     for name in names:
-        with _progress(f"fetching {name}") as progress:
+        with _progress(f"fetching {name}", "examining") as progress:
             about = install(name, replace=replace, debs=debs, progress=progress)
         _said(about)
 
@@ -87,8 +90,16 @@ def get(
 def add(
     name: Annotated[str, typer.Argument(help="What to call the corpus.")],
     path: Annotated[
-        Path, typer.Argument(help="A folder of recordings, or a table (.tsv .csv .jsonl .parquet) of them.")
+        Path,
+        typer.Argument(
+            help="A folder of recordings (--text: of documents), or a table (.tsv .csv .jsonl .parquet) of them."
+        ),
     ],
+    text: Annotated[bool, typer.Option("--text", help="PATH holds documents, not recordings.")] = False,
+    document: Annotated[
+        Literal["file", "line", "paragraph"] | None,
+        typer.Option("--document", help="With --text: what a document is in a plain text file; by default all of it."),
+    ] = None,
     transcripts: Annotated[
         Path | None,
         typer.Option("--transcripts", "-t", help="TSV, CSV or JSON lines; without it the layout is detected."),
@@ -118,20 +129,43 @@ def add(
         Literal["error", "skip"],
         typer.Option("--on-problem", help="What a broken row does: end the import, or be left out."),
     ] = "error",
-    limit: Annotated[float, typer.Option("--limit", help="The longest utterance, s.")] = 3600.0,
+    limit: Annotated[float | None, typer.Option("--limit", help="The longest utterance, s; by default 3600.")] = None,
 ) -> None:
-    """Make a corpus of your recordings.
+    """Make a corpus of your recordings or, with --text, of your documents.
 
-    Known layouts: a table beside recordings, LibriSpeech, Common Voice, a Kaldi data directory, lhotse cuts, Hugging Face datasets (saved to disk or
-    Parquet), and a folder of bare recordings.
+    Known layouts of recordings: a table beside them, LibriSpeech, Common Voice, a Kaldi data directory, lhotse cuts, Hugging Face datasets (saved to
+    disk or Parquet), and a folder of bare recordings. Of documents: plain text, Markdown and HTML files, and tables with a column of texts.
     """
-    from overture.corpora.add import add as import_
+    of_speech = {
+        "--transcripts": transcripts,
+        "--named": named,
+        "--audio": audio,
+        "--copy": copy or None,
+        "--limit": limit,
+    }
+    given = [option for option, value in of_speech.items() if value is not None]
+    if text and given:
+        raise OvertureError(f"{', '.join(given)}: of recordings, and --text says that {path} holds documents.")
+    if document is not None and not text:
+        raise OvertureError(f"--document {document}: needs --text.")
+    columns, filled = _pairs("--column", column), _pairs("--fill", fill)
+    if text:
+        from overture.corpora.add_text import add_text
 
-    with _progress("reading") as progress:
-        about = import_(
-            name, path, transcripts=transcripts, columns=_pairs("--column", column), fill=_pairs("--fill", fill), named=named,
-            audio=audio, encoding=encoding, copy=copy, replace=replace, on_problem=on_problem, limit=limit, progress=progress,
-        )  # fmt: skip
+        with _progress("reading", "examining") as progress:
+            about = add_text(
+                name, path, columns=columns, fill=filled, encoding=encoding, document=document or "file", replace=replace,
+                on_problem=on_problem, progress=progress,
+            )  # fmt: skip
+    else:
+        from overture.corpora.add import add as import_
+        from overture.data.check import LIMIT
+
+        with _progress("reading") as progress:
+            about = import_(
+                name, path, transcripts=transcripts, columns=columns, fill=filled, named=named, audio=audio, encoding=encoding, copy=copy,
+                replace=replace, on_problem=on_problem, limit=LIMIT if limit is None else limit, progress=progress,
+            )  # fmt: skip
     _said(about)
 
 
@@ -192,6 +226,27 @@ def join(
 
     with _progress("opening") as progress:
         about = make(name, parts, where=where, latin=latin, replace=replace, progress=progress)
+    _said(about)
+
+
+@app.command()
+def dedup(
+    name: Annotated[str, typer.Argument(help="What to call the new corpus.")],
+    parent: Annotated[str, typer.Option("--from", help="The corpus of text it is made of.")],
+    near: Annotated[
+        float, typer.Option("--near", help="From which share of word 5-grams in common two documents are the same.")
+    ] = 0.8,
+    where: Annotated[str | None, typer.Option("--where", help="SQL over the columns of --from.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Make a corpus of this name anew.")] = False,
+) -> None:
+    """Make a corpus of text of another one, without its near duplicates: of such documents the first stays.
+
+    dropped.tsv names each document left out and the one it is near to. Equal texts are left out of every corpus when it is made.
+    """
+    from overture.corpora.dedup import dedup as make
+
+    with _progress("opening", "comparing") as progress:
+        about = make(name, parent, near=near, where=where, replace=replace, progress=progress)
     _said(about)
 
 

@@ -87,9 +87,9 @@ def list_() -> None:
 
 
 def _size(hours: float | None, characters: float | None) -> str:
-    """Hours of speech, or millions of characters of text."""
+    """Hours of speech, or characters of text."""
     if characters is not None:
-        return f"{characters / 1e6:.1f} M chars"
+        return f"{characters:,.0f} chars" if characters < 1e5 else f"{characters / 1e6:.1f} M chars"
     return "-" if hours is None else f"{hours:.2f} h"
 
 

@@ -49,9 +49,8 @@ def chapters(package: Package) -> Iterator[tuple[str, int, list[str]]]:
     if len(found) != 1:
         raise OvertureError(f"{package.source} holds {len(found)} texts, where one was expected.")
     bible: Any = modules.get_bible_from_module(next(iter(found)))
-    bible._decompressed_text = lru_cache(maxsize=2)(
-        bible._decompressed_text
-    )  # else the whole book is decompressed for every verse
+    # else the whole book is decompressed for every verse
+    bible._decompressed_text = lru_cache(maxsize=2)(bible._decompressed_text)
     for books in bible.get_structure().get_books().values():
         for book in books:
             for chapter, count in enumerate(book.chapter_lengths, start=1):

@@ -134,7 +134,7 @@ def _examined(
     problems = list(listing.problems)
     dropped = listing.dropped + [({"id": p.file, "_row": p.row}, p.kind, p.what) for p in problems if p.stops]
     if not listing.rows and not problems:
-        raise OvertureError(f"no recordings found in {root}.")
+        raise OvertureError(f"no recordings found in {root}. For documents pass --text.")
     ids: dict[str, int] = {}
     todo: list[tuple[Row, Path, float, float | None]] = []
     for number, row in enumerate(listing.rows, start=1):

@@ -5,14 +5,18 @@ with locality-sensitive hashing (Broder 1997; Lee et al. 2022, "Deduplicating tr
 compare, and each is then compared exactly: what is left out is near to a document that is kept, and a near pair is overlooked with a probability
 below 0.1 %. In the order of the table the first of a group stays; being near is not passed on from one document to the next.
 
-datasketch does the hashing, since it needs nothing but numpy and scipy; datatrove's stages need spaCy's or nltk's word models and cut groups
-by single linkage. At the size of a cluster datatrove is what to use: it reads the same table.parquet.
+datasketch does the hashing: it needs nothing but numpy and scipy, and the pairs it finds can be compared. datatrove (0.10) was looked at and left:
+its MinHash stages take one language a run and cut it into words with spaCy, compare no pair exactly, overlook 8 % of the pairs at 0.8 by default, and
+join groups by single linkage, so a document can go for one that is not near to it. At the size of a cluster datatrove is what to use: it reads
+the same table.parquet.
 """
 
 import hashlib
 import importlib.util
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +45,8 @@ def dedup(
 ) -> dict[str, Any]:
     """Makes the corpus `name` of the rows of `parent` (for which the SQL expression `where` is true) that are near to none before them.
 
-    Returns what its corpus.json says; dropped.tsv names each row left out, the one it is near to and how near.
+    Returns what its corpus.json says; dropped.tsv names each row left out, the one it is near to and how near: rows read = rows kept + rows dropped,
+    or nothing is written. A row without text, or with one that cannot be used, is dropped too, as what it is. Licences are copied along.
     Raises OvertureError for a corpus of speech, a threshold outside 0.3..1; MissingExtra without datasketch.
     """
     if not 0.3 <= near <= 1:
@@ -57,9 +62,12 @@ def dedup(
         raise OvertureError(f"no row of {parent!r} is left by --where {where!r}.")
     target = corpora_home() / name
     if target.exists() and target.resolve() == find_corpus(parent).resolve():
-        raise OvertureError(f"{name!r} cannot be made of itself: take another name with --as.")
+        raise OvertureError(f"{name!r} cannot be made of itself: take another name.")
 
-    def importer(draft: Any) -> Listing:
+    def importer(draft: Path) -> Listing:
+        licences = find_corpus(parent) / "LICENCES"
+        if licences.is_dir():
+            shutil.copytree(licences, draft / "LICENCES")
         ids, kept = table.numpy("id"), []
         dropped: list[tuple[Row, str, str]] = []
         for index, (other, similarity) in enumerate(nearest_before(table.numpy("text").tolist(), near)):
@@ -85,7 +93,7 @@ def dedup(
         }
         return Listing(rows=kept, dropped=dropped, notes=notes)
 
-    return build_text(name, importer, replace=replace)
+    return build_text(name, importer, replace=replace, on_problem="skip")
 
 
 def nearest_before(texts: list[str | None], near: float) -> Iterator[tuple[int | None, float]]:
@@ -111,8 +119,11 @@ def nearest_before(texts: list[str | None], near: float) -> Iterator[tuple[int |
 
 
 def bands(near: float) -> tuple[int, int]:
-    """(bands, hashes a band): as many hashes a band as leave the probability (1 - near^rows)^bands of missing a pair below `OVERLOOKED`."""
-    rows = max(r for r in range(1, HASHES + 1) if r == 1 or (1 - near**r) ** (HASHES // r) <= OVERLOOKED)
+    """(bands, hashes a band): as many hashes a band as leave the probability (1 - near^rows)^bands of missing a pair below `OVERLOOKED`.
+
+    Two bands at least, as datasketch has it.
+    """
+    rows = max(r for r in range(1, HASHES // 2 + 1) if r == 1 or (1 - near**r) ** (HASHES // r) <= OVERLOOKED)
     return HASHES // rows, rows
 
 

@@ -40,7 +40,8 @@ def figures(table: Table, by: Sequence[str] = ()) -> list[dict[str, Any]]:
             raise OvertureError(f"--by {column}: corpus {table.name!r} has no such column. {near(column, have)}")
     select, most = (_asked_of_text(have), "characters") if table.is_text else (_asked_of_speech(have), "hours")
     groups = ", ".join('"' + c.replace('"', '""') + '"' for c in by)
-    query = f"SELECT {groups + ',' if groups else ''} {select} FROM rows {f'GROUP BY {groups}' if groups else ''} ORDER BY {most} DESC"
+    grouped = f"GROUP BY {groups} ORDER BY {most} DESC, {groups}" if groups else ""
+    query = f"SELECT {groups + ',' if groups else ''} {select} FROM rows {grouped}"
     return [dict(row) for row in table.sql(query).to_pylist()]
 
 

@@ -137,7 +137,9 @@ def _problem(row: Row, ids: dict[str, int]) -> Problem | None:
         row["text"] = clean.code(given or "") if row.get("kind") == "code" else clean.prose(given or "")
     if not row["text"].strip():
         return problem("empty text", "holds no text", "Delete it.")
-    if row.get("time") not in (None, ""):
+    if row.get("time") == "":
+        row["time"] = None
+    if row.get("time") is not None:
         when = row["time"].isoformat() if isinstance(row["time"], date | datetime) else str(row["time"])
         if not _is_time(when):
             hint = "Write it as 2024-12-31, or keep the column under another name: --column given_time=time."
