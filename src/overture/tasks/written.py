@@ -1,0 +1,94 @@
+"""A language model as it is, without anything to learn: the tasks `samples`, what it writes, and `held-out`, what it knows.
+
+The two sides of pre-training with preferences (Korbak et al. 2023, arXiv:2302.08582, section 4). The protocol: 512 samples of up to 128 tokens from
+nothing, at temperature .7 and top-p .9, each drawn with the luck of its number, so that arms are compared luck by luck; their score is counted where
+they end. And the bits per character of the test rows, whatever their score, read in windows as long as the examples of the training.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from overture.data.table import Table
+from overture.data.tokens import Encoded
+from overture.errors import OvertureError, near
+from overture.run import Run
+from overture.tasks import EVENTS, Task, metrics
+from overture.tasks.generate import Sampling, bits_per_character, distinct, misalignment, write
+from overture.tasks.metrics import Counts
+from overture.tasks.probe import ProbeResult
+from overture.train.examples import documents
+
+if TYPE_CHECKING:
+    from overture.models.text import TextModel
+
+SAMPLES = 512
+HOW = Sampling(tokens=128, temperature=0.7, top_p=0.9)
+
+
+def _pep8() -> Callable[[str], float]:
+    from overture.data.score.pep8 import of_samples
+
+    return of_samples()
+
+
+SCORERS = {"pep8": _pep8}  # column of the test rows -> what scores a sample alike
+
+
+def judge(
+    task: Task, model: "TextModel", run: Run, table: Table, test: np.ndarray, *, control: str | None, seed: int
+) -> ProbeResult:
+    """`model`, the network of `run`, by `task`. `test`: row numbers in `table`; `control`: a control token that it is told, see `tasks.generate`.
+
+    Raises OvertureError for a network that does not write, and for a column whose scores no scorer of samples gives.
+    """
+    if not model.causal:
+        raise OvertureError(
+            f"task {task.name!r} is for networks that write, such as Llama or Gpt2; one that fills in has nothing to say here"
+        )
+    began = time.perf_counter()
+    tokens = run.frontend.settled(documents(run))
+    model.eval()
+    if task.metric == "score":
+        if task.target not in SCORERS:
+            raise OvertureError(f"no scorer of samples gives {task.target!r}. {near(task.target, SCORERS)}")
+        texts = write(model, tokens.tokenizer(table), [""] * SAMPLES, replace(HOW, seed=seed), control=control)
+        return _result(
+            task, misalignment(texts, SCORERS[task.target]()), [str(i) for i in range(SAMPLES)], texts, began
+        )
+    rows = table.take(test)
+    length = run.data.text.length if run.data.text else None
+    counts = bits_per_character(model, Encoded.open(rows, tokens), rows, control=control, length=length)
+    return _result(task, counts, [str(i) for i in rows.numpy("id")], [""] * len(rows), began)
+
+
+def diversity(predictions: pa.Table) -> dict[str, float]:
+    """Of the samples: distinct words, and pairs of words, as shares of all; None of these tells good from bad alone."""
+    texts = predictions.column("hypothesis").to_pylist()
+    return {f"distinct_{n}": distinct(texts, n) for n in (1, 2)}
+
+
+def _result(task: Task, counts: Counts, ids: list[str], texts: list[str], began: float) -> ProbeResult:
+    """Nothing is learnt, so there are no rates; groups of samples there are none."""
+    columns = {
+        "id": pa.array(ids), "reference": pa.array([""] * len(ids)), "hypothesis": pa.array(texts),
+        EVENTS[task.metric]: pa.array(counts.events), "total": pa.array(counts.totals),
+    }  # fmt: skip
+    return ProbeResult(
+        metric=task.metric,
+        value=counts.value,
+        interval=metrics.bootstrap(*counts),
+        by_group=[],
+        rate=0.0,
+        dev={0.0: None},
+        dev_curve=[],
+        layer_weights=[],
+        seconds=time.perf_counter() - began,
+        counts=counts,
+        predictions=pa.table(columns),
+        infeasible=[],
+    )
