@@ -98,6 +98,7 @@ def test_what_cannot_be_selected_is_told() -> None:
         (Select(column="snrr", hours=1), of, "no column 'snrr'. Did you mean 'snr'"),
         (Select(column="name", hours=1), of, "holds string, not numbers"),
         (Select(like="snrr > 1"), of, "there is no column 'snrr'"),
+        (Select(like="snr > 9"), of, "no row of 'spoken' has snr > 9"),
     ):
         with pytest.raises(OvertureError, match=said):
             select.rows(table)

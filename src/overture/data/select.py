@@ -77,7 +77,11 @@ class Select:
         from overture.data.mixture import sizes
 
         if self.like is not None:
-            return float(sizes(table.where(self.like), longest).sum())
+            if not len(like := table.where(self.like)):
+                raise OvertureError(
+                    f"data.select.like: no row of {table.name!r} has {self.like}, so there is no size to match"
+                )
+            return float(sizes(like, longest).sum())
         if self.hours is None and self.characters is None:
             raise OvertureError("data.select has no budget: set one of hours, characters and like")
         if (self.characters is None) == table.is_text:

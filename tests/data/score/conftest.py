@@ -30,7 +30,7 @@ def rows() -> list[dict[str, object]]:
         for i in range(60):
             text = " ".join(sentence(words, rng) for _ in range(rng.randint(1, 6)))
             found.append(
-                {"id": f"{source}{i}", "text": text, "source": source, "label": label, "time": str(2000 + i % 20)}
+                {"id": f"{source}{i}", "text": text, "source": source, "label": label, "time": f"{2000 + i % 20}-05-01"}
             )
     found += [
         {"id": "clean", "text": CLEAN, "source": "programs", "kind": "code"},

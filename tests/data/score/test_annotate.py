@@ -1,6 +1,7 @@
 """overture.data.score.annotate: once, whole or not at all, never a wrong record; then thresholds are SQL."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -186,10 +187,26 @@ def test_thresholds_and_their_inverse_are_sql(scored: Table) -> None:
     assert len(tenth) == pytest.approx(0.9 * len(scored), abs=1)
 
 
+def test_the_filters_of_the_guide_are_sql(scored: Table) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "data-program.md").read_text(encoding="utf8")
+    filters = re.findall(
+        r"^\| .* \| `(.*)` \|$", guide.split("## Filters are SQL")[1].split("How much")[0], flags=re.MULTILINE
+    )
+    assert filters.pop(0) == "--where" and len(filters) == 10
+    columns = scored.columns.append_column("domain", scored.columns.column("source"))
+    columns = columns.append_column("pep8", columns.column("ppl")).append_column("snr", columns.column("ppl"))
+    known = Table(columns.append_column("speech", columns.column("quality")), name="known", root=Path())
+    kept = {where: len(known.where(where)) for where in filters}
+    nothing_to_leave_out = {"source <> 'books'", "NOT (label = 'library' AND domain = 'manual')", "pep8 IS NOT NULL"}
+    assert all(0 < n < len(known) for where, n in kept.items() if where not in nothing_to_leave_out), kept
+    assert all(n > 0 for n in kept.values())
+
+
 def test_cuts_by_age_and_leaving_one_out_are_sql(scored: Table) -> None:
-    until, years = scored.where("time <= '2009'"), scored.numpy("time")
-    assert sorted(until.rows) == [i for i, y in enumerate(years) if y is not None and y <= "2009"] and len(until) == 90
-    assert len(scored.where("time BETWEEN '2005' AND '2009'")) == 45
+    until, times = scored.where("time < '2010'"), scored.numpy("time")
+    assert sorted(until.rows) == [i for i, t in enumerate(times) if t is not None and int(t[:4]) <= 2009]
+    assert len(until) == 90 and len(scored.where("time >= '2010' OR time IS NULL")) == len(scored) - 90
+    assert len(scored.where("time >= '2005' AND time < '2010'")) == 45
     without = scored.where("source <> 'spam'")
     assert len(without) == len(scored) - 60 and "spam" not in without.numpy("source")
     # rows of reference left out, boilerplate left out

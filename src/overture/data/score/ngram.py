@@ -19,6 +19,7 @@ from overture.recognise.lm import NGram
 from overture.recognise.units import BOUNDARY
 
 MOST = 2_000_000  # tokens a model is estimated of; of a larger reference, documents at random
+AT_ONCE = 1_000  # documents of a reference that are read at a time
 REPEATED = 5  # words that stood in a row before
 
 
@@ -80,14 +81,16 @@ class NGramPerplexity:
         total = used = 0
         order = np.random.default_rng(0).permutation(
             len(rows)
-        )  # documents at random, so that a reference in order of source is not cut short
-        for text, code in zip(texts(rows.take(order)), are_code(rows.take(order))):
-            for segment in segments(text or "", bool(code)):
-                tokens = self._tokens(segment)
-                total += len(tokens)
-                if total <= MOST:
-                    lines.append(tokens)
-                    used += len(tokens)
+        )  # so that a reference in order of source is not cut short
+        for start in range(0, len(rows), AT_ONCE):
+            part = rows.take(order[start : start + AT_ONCE])
+            for text, code in zip(texts(part), are_code(part)):
+                for segment in segments(text or "", bool(code)):
+                    tokens = self._tokens(segment)
+                    total += len(tokens)
+                    if total <= MOST:
+                        lines.append(tokens)
+                        used += len(tokens)
         return NGram.estimate((" ".join(tokens) for tokens in lines), self.order), used, total
 
     def _tokens(self, text: str) -> list[str]:
