@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from overture import jsonfile
 from overture.corpora.build import Listing
 from overture.corpora.dedup import HASHES, OVERLOOKED, bands, dedup, nearest_before, shingles
 from overture.corpora.text import build_text
-from overture.data.table import Table
+from overture.data.table import Table, about_corpus
 from overture.errors import MissingExtra, OvertureError
 
 pytest.importorskip("datasketch")
@@ -130,6 +131,12 @@ def test_count_in_is_count_out_and_each_is_named(corpus: Path) -> None:
     assert about["dedup"]["from"] == "mine" and about["dedup"]["fingerprint"] == mine.fingerprint
     assert (corpus / "less/LICENCES/mine.copyright").read_text() == "CC0-1.0"
     assert told[-1] == (6, 6)
+
+
+def test_scores_stay_with_what_made_them(corpus: Path) -> None:
+    about = about_corpus(corpus / "mine") | {"scores": {"length": {"scorer": "x"}}}
+    jsonfile.write(corpus / "mine/corpus.json", about)
+    assert dedup("less", "mine")["scores"] == {"length": {"scorer": "x"}}
 
 
 def test_a_part_of_a_corpus(corpus: Path) -> None:

@@ -1,6 +1,7 @@
 """overture.corpora.join: rows of several corpora under one name, each still saying what it said."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ from typer.testing import CliRunner
 
 from overture.cli.data import app
 from overture.corpora.add import add
+from overture.corpora.build import Listing
+from overture.corpora.derive import derive
 from overture.corpora.join import join
+from overture.corpora.text import build_text
 from overture.data import audio
+from overture.data.augment import WaveAugment
 from overture.data.table import Table, about_corpus, corpora_home
 from overture.errors import OvertureError
 
@@ -85,3 +90,25 @@ def test_texts_in_latin_letters(tmp_path: Path) -> None:
     CliRunner().invoke(app, ["join", "latin", "south", "east", "--latin"], catch_exceptions=False)
     texts = set(Table.open("latin").numpy("text"))
     assert "Štuka" in texts and "south 1" in texts
+
+
+def test_texts_are_joined_too_and_keep_their_paragraphs() -> None:
+    def importer(rows: list[dict[str, object]]) -> Callable[[Path], Listing]:
+        return lambda folder: Listing(rows=rows)
+
+    program = "def f():\n\n\n    pass\n"
+    build_text(
+        "prose", importer([{"id": "a", "text": ["Щука", "x:\n  y"], "language": "bg"}, {"id": "b", "text": "Same."}])
+    )
+    build_text("code", importer([{"id": "a", "text": program, "kind": "code"}, {"id": "c", "text": "Same."}]))
+    about = join("texts", ["prose", "code"])
+    table = Table.open("texts")
+    assert table.numpy("id").tolist() == ["prose/a", "prose/b", "code/a"] and about["duplicates_dropped"] == 1
+    assert table.numpy("text").tolist() == ["Щука\n\nx:\n  y", "Same.", program]
+    assert table.numpy("corpus").tolist() == ["prose", "prose", "code"]
+    join("latin", ["prose", "code"], latin=True)
+    assert Table.open("latin").row(0)["text"] == "Štuka\n\nx:\n  y"
+    with pytest.raises(OvertureError, match="north is speech and prose text: join corpora of one kind"):
+        join("bad", ["north", "prose"])
+    with pytest.raises(OvertureError, match="'prose' is text"):
+        derive("bad", "prose", WaveAugment(speed=(1.0,), mulaw=True, share=1.0))

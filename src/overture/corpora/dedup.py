@@ -23,7 +23,7 @@ import numpy as np
 
 from overture.corpora.build import Listing, Row
 from overture.corpora.text import as_read, build_text
-from overture.data.table import Table, corpora_home, find_corpus
+from overture.data.table import Table, about_corpus, corpora_home, find_corpus
 from overture.errors import MissingExtra, OvertureError
 
 GRAM = 5  # words of a shingle
@@ -91,6 +91,8 @@ def dedup(
             "dedup": made_of,
             "near_duplicates_dropped": len(dropped),
         }
+        if scores := about_corpus(find_corpus(parent)).get("scores"):  # of texts that stay as they were
+            notes["scores"] = scores
         return Listing(rows=kept, dropped=dropped, notes=notes)
 
     return build_text(name, importer, replace=replace, on_problem="skip")

@@ -48,6 +48,8 @@ def derive(
     table = Table.open(parent, where)
     if not len(table):
         raise OvertureError(f"no row of {parent!r} is left by --where {where!r}.")
+    if table.is_text:
+        raise OvertureError(f"{parent!r} is text, and only recordings can be heard otherwise.")
     missing = [c for c in ("start", "rate") if c not in table.columns.column_names]
     if missing:
         raise OvertureError(

@@ -1,4 +1,4 @@
-"""`overture data join`: several corpora as one, to pre-train on all of them. Recordings stay where they are."""
+"""`overture data join`: several corpora, of speech or of text, as one, to pre-train on all of them. Recordings stay where they are."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from overture.corpora.build import MEASURED, Listing, Row, build
+from overture.corpora.text import as_read, build_text
 from overture.data.romanise import romanise
 from overture.data.table import Table, about_corpus, find_corpus
 from overture.errors import OvertureError
@@ -25,7 +26,7 @@ def join(
     Rows keep all they say; an id is preceded by the name of its corpus, which the column `corpus` holds too, and a column that only some
     corpora have is empty for the others. Scores are left behind: corpus.json would not say what made them. Recordings that are in two of them
     are taken once. `latin`: texts in Latin letters (`data.romanise`). `where` may only name columns that all have.
-    Raises OvertureError for a corpus that is named twice or that `where` leaves without rows.
+    Raises OvertureError for a corpus that is named twice or that `where` leaves without rows, and for speech and text together.
     """
     if len(set(parts)) != len(parts) or len(parts) < 2:
         raise OvertureError(f"joining takes two or more different corpora, not {', '.join(parts)}")
@@ -34,16 +35,22 @@ def join(
     if empty := [t.name for t in tables if not len(t)]:
         raise OvertureError(f"no row of {', '.join(empty)} is left by --where {where!r}: leave it out")
 
+    text = tables[0].is_text
+    if other := [t.name for t in tables if t.is_text != text]:
+        raise OvertureError(
+            f"{tables[0].name} is {_kind(text)} and {', '.join(other)} {_kind(not text)}: join corpora of one kind"
+        )
+
     def importer(draft: Path) -> Listing:
-        root = Path(os.path.commonpath([t.root.resolve() for t in tables]))
+        root = None if text else Path(os.path.commonpath([t.root.resolve() for t in tables]))
         rows: list[Row] = []
         for table in tables:
             for index in range(len(table)):
-                row = {k: v for k, v in table.row(index).items() if k not in {*MEASURED, *scores}}
-                audio = Path(row["audio"]).resolve().relative_to(root).as_posix()
+                row = {k: v for k, v in table.row(index).items() if k not in scores}
                 if latin and row.get("text"):
                     row["text"] = romanise(row["text"], row.get("language"), row=f"{table.name}/{row['id']}")
-                rows.append({**row, "id": f"{table.name}/{row['id']}", "corpus": table.name, "audio": audio})
+                row |= {"id": f"{table.name}/{row['id']}", "corpus": table.name}
+                rows.append(as_read(row) if root is None else _recording(row, root))
         made_of = {t.name: t.fingerprint for t in tables}
         return Listing(
             rows=rows,
@@ -51,4 +58,14 @@ def join(
             notes={"about": f"{' + '.join(parts)}", "joined": made_of, "where": where, "latin": latin},
         )
 
-    return build(name, importer, replace=replace, progress=progress)
+    return (build_text if text else build)(name, importer, replace=replace, progress=progress)
+
+
+def _kind(text: bool) -> str:
+    return "text" if text else "speech"
+
+
+def _recording(row: Row, root: Path) -> Row:
+    """A row without what decoding measures, its recording named from `root`."""
+    kept = {k: v for k, v in row.items() if k not in MEASURED}
+    return kept | {"audio": Path(row["audio"]).resolve().relative_to(root).as_posix()}

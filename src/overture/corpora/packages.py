@@ -139,7 +139,7 @@ def lists(cache: Path) -> Package:
                 f"no {kind} ({what}) in {folder}. 'apt-get -o Acquire::Languages=en update' (as root) brings them to /var/lib/apt/lists."
             )
     dates = [_field(p.read_text(encoding="utf8"), "Date") for p in folder.glob("*InRelease")]
-    return Package(name=LISTS, version=max(map(_iso, dates), default="undated"), folder=folder)
+    return Package(name=LISTS, version=max(map(_iso, dates), default="") or "undated", folder=folder)
 
 
 def read_list(path: Path) -> str:
