@@ -121,14 +121,14 @@ def test_only_replaced_tokens_are_counted_by_whether_they_fooled() -> None:
         net = always(clustered(), says)
         loss = ClusterReplacedTokens()(net, batch, Draws(0, 0))
         _, taken = Corruption(mask=0.0, random=1.0)(net, batch, Draws(0, 0))
-        assert int(net.clusters.new.sum()) == sign * int(taken.sum()) != 0
+        assert int(net.heads["clusters"].new.sum()) == sign * int(taken.sum()) != 0
         assert int(loss.targets) > int(taken.sum())
 
 
 def test_the_clusters_that_fool_it_come_more_often() -> None:
     """A network that finds every replacement but those of cluster 3."""
     net, batch = clustered(), text(64, 64, 64, 64)
-    of, before = net.clusters.of, net.clusters.probabilities(2.0)
+    of, before = net.heads["clusters"].of, net.heads["clusters"].probabilities(2.0)
 
     class Blind(torch.nn.Module):
         def forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -137,13 +137,13 @@ def test_the_clusters_that_fool_it_come_more_often() -> None:
     blind = net.heads["replaced"] = Blind()
     objective = ClusterReplacedTokens()
     for update in range(30):
-        net.clusters.begin(update)
-        x, _ = objective.corruption(net, batch, Draws(0, update), net.clusters.swap(2.0))
+        net.heads["clusters"].begin(update)
+        x, _ = objective.corruption(net, batch, Draws(0, update), net.heads["clusters"].swap(2.0))
         asked = batch.valid & ~torch.isin(batch.x, torch.tensor(SPECIAL.ids))
         blind.answer = torch.where((x != batch.x)[asked] & (of[x[asked]] != 3), 5.0, -5.0)
         objective(net, batch, Draws(0, update))
-    net.clusters.begin(30)
-    after = net.clusters.probabilities(2.0)
+    net.heads["clusters"].begin(30)
+    after = net.heads["clusters"].probabilities(2.0)
     assert (after[:, 3] > before[:, 3] + 0.1).all() and (after.argmax(1) == 3).all()
 
 
@@ -157,7 +157,7 @@ def learn(net: TextModel, updates: range, micros: list[tuple[int, ...]], real: b
 
 
 def same(a: TextModel, b: TextModel) -> bool:
-    pairs = zip(a.clusters.buffers(), b.clusters.buffers(), strict=True)
+    pairs = zip(a.heads["clusters"].buffers(), b.heads["clusters"].buffers(), strict=True)
     return all(torch.equal(x, y) for x, y in pairs)
 
 
@@ -165,7 +165,7 @@ def test_accumulation_changes_no_count_and_a_batch_that_is_not_real_counts_nothi
     one = learn(clustered(), range(5), [(0, 1, 2, 3)])
     assert same(one, learn(clustered(), range(5), [(0,), (1,), (2,), (3,)]))
     assert same(one, learn(clustered(), range(5), [(3, 2), (1, 0)]))
-    assert (learn(clustered(), range(3), [(0, 1)], real=False).clusters.counts == 1).all()
+    assert (learn(clustered(), range(3), [(0, 1)], real=False).heads["clusters"].counts == 1).all()
 
 
 def test_counts_are_in_the_checkpoint_so_that_stopped_and_resumed_is_never_stopped(tmp_path: Path) -> None:
@@ -173,13 +173,13 @@ def test_counts_are_in_the_checkpoint_so_that_stopped_and_resumed_is_never_stopp
 
     whole = learn(clustered(), range(6), [(0, 1, 2, 3)])
     first = learn(clustered(), range(3), [(0, 1, 2, 3)])
-    kept = first.clusters.state_dict()
+    kept = first.heads["clusters"].state_dict()
     assert set(kept) == {"of", "counts", "new", "gathered"}
     save_file(kept, tmp_path / "state.safetensors")
     second = clustered()
-    second.clusters.load_state_dict(load_file(tmp_path / "state.safetensors"))
+    second.heads["clusters"].load_state_dict(load_file(tmp_path / "state.safetensors"))
     assert same(whole, learn(second, range(3, 6), [(0, 1, 2, 3)]))
-    assert "clusters.counts" in clustered().state_dict()
+    assert "heads.clusters.counts" in clustered().state_dict()
 
 
 def gathered(updates: range, rows: list[int]) -> Clusters:

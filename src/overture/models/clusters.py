@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusteredBert(Bert):
-    """BERT, and `.clusters` of its vocabulary beside it."""
+    """BERT, and among its heads, since only this pre-training needs them, `clusters` of its vocabulary."""
 
     clusters: int = 100
 
     def build(self, frontend: Tokens) -> "TextModel":
         model = super().build(frontend)
-        model.clusters = Clusters(bands(model.vocabulary, frontend.special, self.clusters), self.clusters)
+        model.heads["clusters"] = Clusters(bands(model.vocabulary, frontend.special, self.clusters), self.clusters)
         return model
 
 

@@ -70,7 +70,7 @@ class ClusterReplacedTokens(ReplacedTokens):
 
     @property
     def learns(self) -> str:
-        return r"^clusters\.counts$"
+        return r"^heads\.clusters\.counts$"
 
     def swap(self, model: "TextModel", update: int) -> Swap:
         clusters = _clusters(model)
@@ -84,7 +84,7 @@ class ClusterReplacedTokens(ReplacedTokens):
 
 
 def _clusters(model: "TextModel") -> Clusters:
-    found = getattr(model, "clusters", None)
+    found = dict(model.heads.items()).get("clusters")
     if not isinstance(found, Clusters):
         raise OvertureError(
             "C-RTS draws from clusters of the vocabulary, and the model has none: let it be a ClusteredBert"

@@ -66,6 +66,13 @@ INDEX: dict[str, Entry] = {
         "arXiv:2406.14833",
         "continue a language model on a clinic's, a firm's or a dialect's text; continual pre-training, replay, quality subsets; forgetting",
     ),
+    "structural": Entry(
+        "structural",
+        "Find replaced tokens instead of predicting masked ones, and tell which spans are of one paragraph",
+        "arXiv:2309.08272",
+        "text with paragraphs; few labels; cheap pre-training of a small BERT, RTS, C-RTS, SLM; pairs of sentences, answer selection, SSP, MSPP, "
+        "classification of documents",
+    ),
     "tera": Entry(
         "tera",
         "Reconstruct log-mel frames altered in time, frequency and magnitude",
