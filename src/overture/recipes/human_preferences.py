@@ -51,7 +51,7 @@ def published() -> Run:
         frontend=Tokens(vocabulary=32_768 + len(BLOCKS), blocks=BLOCKS),
         model=Gpt2(),
         players=(Player(objective=Causal(), optim=Optim(lr=8e-4, weight_decay=0.1, warmup=0.01, clip=1.0)),),
-        plan=Plan(update=64 * 1024, micro=16 * 1024, longest_squared=16 * 1024**2),
+        plan=Plan(update=64 * 1024.0, micro=16 * 1024.0, longest_squared=16 * 1024.0**2),
         loop=Loop(updates=50_354, log_every=20, checkpoint_every=1_000),
     )
 
@@ -65,7 +65,7 @@ def default() -> Run:
         frontend=Tokens(vocabulary=8192, blocks=BLOCKS),
         model=Llama(layers=4, dim=256, heads=4, ffn=704, positions=1024),
         players=(Player(objective=Causal(), optim=Optim(lr=1e-3, weight_decay=0.1, warmup=0.05, clip=1.0)),),
-        plan=Plan(update=4096, micro=4096, longest_squared=2**21),
+        plan=Plan(update=4096.0, micro=4096.0, longest_squared=2.0**21),
         loop=Loop(updates=1000, log_every=10, checkpoint_every=250),
     )
 
@@ -79,7 +79,7 @@ def tiny() -> Run:
         data=Data(corpus="embedded-text", where="pep8 IS NOT NULL", text=PackSegments(length=32, prefix=PEP8)),
         frontend=Tokens(vocabulary=400, blocks=BLOCKS),
         model=Llama(layers=2, dim=32, heads=2, ffn=64, positions=64),
-        plan=Plan(update=512, micro=256, longest_squared=2**15),
+        plan=Plan(update=512.0, micro=256.0, longest_squared=2.0**15),
         loop=Loop(updates=12, log_every=2, checkpoint_every=4, precision="fp32"),
     )
 

@@ -62,12 +62,20 @@ def judge(
         )
     rows = table.take(test)
     length = run.data.text.length if run.data.text else None
-    counts = bits_per_character(model, Encoded.open(rows, tokens), rows, control=control, length=length)
-    return _result(task, counts, [str(i) for i in rows.numpy("id")], [""] * len(rows), began)
+    encoded = Encoded.open(rows, tokens)
+    counts = bits_per_character(model, encoded, rows, control=control, length=length)
+    found = _result(task, counts, [str(i) for i in rows.numpy("id")], [""] * len(rows), began)
+    return replace(found, predictions=found.predictions.append_column("tokens", pa.array(encoded.lengths)))
+
+
+def nats_per_token(predictions: pa.Table) -> float:
+    """The same cost by the network's own tokens: not to be compared between tokenizers."""
+    bits, tokens = (predictions.column(name).to_numpy().sum() for name in ("bits", "tokens"))
+    return float(bits * np.log(2) / tokens)
 
 
 def diversity(predictions: pa.Table) -> dict[str, float]:
-    """Of the samples: distinct words, and pairs of words, as shares of all; None of these tells good from bad alone."""
+    """Of the samples: distinct words, and pairs of words, as shares of all. High in nonsense too."""
     texts = predictions.column("hypothesis").to_pylist()
     return {f"distinct_{n}": distinct(texts, n) for n in (1, 2)}
 

@@ -63,14 +63,25 @@ def _pycodestyle() -> Any:
 def of_samples() -> Callable[[str], float]:
     """Scores texts that may be no whole programs, such as samples of a language model: violations a character, of an empty text 0.
 
-    Lines are judged up to where Python cannot read on, which is a violation itself. Raises MissingExtra without pycodestyle.
+    A sample is cut somewhere: its unfinished last line is not judged (unless it is all there is), and neither empty lines at the end nor a bracket
+    or string that is still open are violations. Lines behind which Python cannot read on are the last that are judged, and counted.
+    Raises MissingExtra without pycodestyle.
     """
     check = _checker(whole=False)
-    return lambda text: sum(check(segments(text, code=True))) / len(text) if text else 0.0
+
+    def score(text: str) -> float:
+        whole = (text[: text.rfind("\n") + 1] or text).rstrip("\n")
+        if not whole:
+            return 0.0
+        lines = segments(whole + "\n", code=True)
+        counts = check(lines)
+        return sum(counts) / sum(map(len, lines[: len(counts)]))
+
+    return score
 
 
 def _checker(whole: bool = True) -> Any:
-    """(lines) -> how many violations each has; `whole`: None for what is not Python, which is a violation otherwise."""
+    """(lines) -> how many violations each has. Of what is not Python None, or, if it need not be `whole`, of the lines up to where that shows."""
     style = _pycodestyle()
     found: list[tuple[int, str]] = []
 
@@ -92,11 +103,12 @@ def _checker(whole: bool = True) -> Any:
             style.Checker(lines=list(lines), options=options).check_all()
         except IndexError:  # of pycodestyle itself, at a line that is nothing but b, f, r or u
             found.append((len(lines), "E902"))
-        if whole and any(code.startswith("E9") for _, code in found):
+        broken = [number for number, code in found if code.startswith("E9")]
+        if whole and broken:
             return None
         counts = [0] * len(lines)
-        for number, _ in found:
-            counts[min(max(number, 1), len(lines)) - 1] += 1
-        return counts
+        for number, code in found:
+            counts[min(max(number, 1), len(lines)) - 1] += not code.startswith("E9")
+        return counts[: max(1, min(broken, default=len(lines)))]
 
     return check
