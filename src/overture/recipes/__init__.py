@@ -39,6 +39,13 @@ INDEX: dict[str, Entry] = {
         "arXiv:2204.01397",
         "fairness and gaps between groups of speakers: gender, dialect, age, channel; matched hours by a column; wav2vec 2.0",
     ),
+    "human-preferences": Entry(
+        "human_preferences",
+        "Tell a language model of each line how good it is, and ask it for good ones",
+        "arXiv:2302.08582",
+        "a language model that shall not write what is toxic, private or bad style though its corpus has some; control tokens, conditional training; "
+        "unlikelihood, reward weighting; code, PEP 8; alignment from the start",
+    ),
     "hykist": Entry(
         "hykist",
         "Go on with telephone speech at 8 kHz from a wav2vec 2.0 of other languages, by stride surgery",

@@ -31,7 +31,7 @@ ALIGNED, MISALIGNED = BLOCKS = ("<|aligned|>", "<|misaligned|>")
 PEP8 = Prefix(threshold=0.0, good=ALIGNED, bad=MISALIGNED, omit=0.1)  # 0.01 for toxicity and personal data
 CORPUS = "python-code"
 PACKAGES = ("libpython3.11-minimal", "libpython3.11-stdlib", "python3-nltk", "python3-reportlab")
-SEVERAL_HANDS = f"pep8 IS NOT NULL AND length BETWEEN 500 AND 20000 AND label IN {PACKAGES}"
+PROGRAMS = f"pep8 IS NOT NULL AND length BETWEEN 500 AND 60000 AND label IN {PACKAGES} AND id NOT LIKE '%/encodings/%'"  # no tables
 BETTER_HALF = "pep8 <= (SELECT median(pep8) FROM rows)"
 PARTS = (("train", "sha1 < 'e'"), ("dev", "sha1 >= 'e' AND sha1 < 'f'"), ("test", "sha1 >= 'f'"))
 
@@ -112,7 +112,7 @@ def claim() -> Claim:
         "than one that is not told and than one trained on the better half of the documents, and more when asked for bad ones.",
         study=Study(
             corpus=CORPUS,
-            where=SEVERAL_HANDS,
+            where=PROGRAMS,
             arms=(
                 arm("MLE", prefix=None),
                 arm("filtering", prefix=None, select=Select(column="pep8", descending=False, like=BETTER_HALF)),
