@@ -75,7 +75,7 @@ def of_samples() -> Callable[[str], float]:
             return 0.0
         lines = segments(whole + "\n", code=True)
         counts = check(lines)
-        return sum(counts) / sum(map(len, lines[: len(counts)]))
+        return float(sum(counts) / sum(map(len, lines[: len(counts)])))
 
     return score
 
