@@ -167,6 +167,15 @@ def crts(arms: dict[str, Arm], tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield folder
 
 
+def test_what_a_device_has_for_company_only_is_not_counted(arms: dict[str, Arm]) -> None:
+    """One pair for two devices: the second has it too, lest it do less, and says so."""
+    training = Training.prepare(in_small(arms["C-RTS"]))
+    row = training.plan.updates(0)[0][:1]
+    for rank in (0, 1):
+        ((batch, real),) = training.batches(row, 0, Engine(rank, 2, torch.device("cpu")))
+        assert batch.real is real is (rank == 0)
+
+
 def counts(folder: Path) -> torch.Tensor:
     return read_weights(checkpoints(folder)[-1])["heads.clusters.counts"]
 
