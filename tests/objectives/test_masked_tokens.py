@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from overture.data.batch import Batch
 from overture.data.draws import Draws
 from overture.errors import OvertureError
 from overture.objectives.masked_tokens import Corruption, MaskedTokens, others
@@ -20,8 +21,8 @@ MODEL = model()
 SLM = Corruption(mask=0.0, random=1.0)
 
 
-def free(batch: object) -> torch.Tensor:
-    return batch.valid & ~torch.isin(batch.x, torch.tensor(SPECIAL.ids))  # type: ignore[attr-defined]
+def free(batch: Batch) -> torch.Tensor:
+    return batch.valid & ~torch.isin(batch.x, torch.tensor(SPECIAL.ids))
 
 
 @pytest.mark.parametrize("unit", ["token", "span"])
@@ -90,6 +91,38 @@ def test_spans_are_runs_of_their_width() -> None:
         edges = np.diff(np.pad(taken[0].numpy().astype(int), 1))
         singles += (np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)).tolist()
     assert np.mean(np.array(singles) >= 3) < 0.1
+
+
+def with_words(*lengths: int) -> Batch:
+    """Words of one to four tokens."""
+    batch = text(*lengths)
+    sizes = torch.randint(1, 5, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(1))
+    word = torch.stack([torch.repeat_interleave(torch.arange(len(row)), row)[: max(lengths)] for row in sizes])
+    return replace(batch, channels={"word": word})
+
+
+def test_whole_words_are_taken_as_many_as_fit() -> None:
+    batch = with_words(*ALL)
+    own, word = free(batch), batch.channels["word"]
+    seen = torch.zeros_like(own)
+    for update in range(60):
+        _, taken = Corruption(share=0.3, unit="word")(MODEL, batch, Draws(0, update))
+        seen |= taken
+        for line, some, numbers in zip(own, taken, word):
+            count = round(0.3 * int(line.sum()))
+            assert not (some & ~line).any()
+            assert count - 3 <= int(some.sum()) <= max(count, 1)
+            for number in numbers[some].unique():
+                assert torch.equal(some[line & (numbers == number)], torch.ones_like(some[line & (numbers == number)]))
+    assert torch.equal(seen, own)  # any word may be
+
+
+def test_one_word_is_taken_where_none_fits() -> None:
+    batch = replace(text(8), channels={"word": torch.tensor([[0, 1, 1, 1, 1, 2, 2, 3]])})
+    _, taken = Corruption(share=0.1, unit="word")(MODEL, batch, Draws(0, 0))
+    assert taken[0].nonzero()[:, 0].tolist() == [5, 6]  # the shortest
+    with pytest.raises(OvertureError, match="PackWords"):
+        Corruption(unit="word")(MODEL, text(8), Draws(0, 0))
 
 
 def test_the_loss_is_of_the_originals_at_what_was_taken() -> None:

@@ -29,14 +29,15 @@ Swap = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # (n,) ids -> (n
 class Corruption:
     """round(`share` n) of an example's n tokens that are not special are taken (one at least), each of these exactly one of three ways.
 
-    `unit`: tokens are taken one by one, or in spans of `width` tokens. Shares are of what is taken, rounded for each example. A random token
+    `unit`: tokens are taken one by one, in spans of `width` tokens, or by whole words (of `data.words.PackWords`), as many as fit into that
+    number of tokens and one at least. Shares are of what is taken, rounded for each example. A random token
     is no special one and never the original: so it always is a change, and nothing to predict can be read off.
     """
 
     share: float = 0.15
     mask: float = 0.8
     random: float = 0.1  # the rest is kept
-    unit: Literal["token", "span"] = "token"
+    unit: Literal["token", "span", "word"] = "token"
     width: int = 3  # of a span
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class Corruption:
     ) -> tuple[Tensor, Tensor]:
         """(B, T) ids after corruption, and (B, T) bool, true where a token was taken. `swap` draws the random tokens; None: all alike.
 
-        Raises OvertureError where there is no [MASK] token.
+        Raises OvertureError where there is no [MASK] token, or `unit` is "word" and nobody says what a word is.
         """
         special = model.special
         if self.mask and special.mask < 0:
@@ -62,8 +63,12 @@ class Corruption:
         free = ordinary_places(model, batch).cpu().numpy()
         ordinary = ordinary_ids(model)
         swap = swap or (lambda ids, rng: others(ids, ordinary, rng))
-        for line, own, some, row in zip(x, free, taken, batch.rows.tolist()):
-            places = self.take(np.flatnonzero(own), draws.example(row, TAKE))
+        if self.unit == "word" and "word" not in batch.channels:
+            raise OvertureError('corruption.unit="word" needs the words of a text: set data.text to PackWords')
+        words = batch.channels["word"].cpu().numpy() if self.unit == "word" else x  # x: nobody looks at it
+        for line, own, some, row, word in zip(x, free, taken, batch.rows.tolist(), words):
+            places = np.flatnonzero(own)
+            places = self.take(places, draws.example(row, TAKE), word[places])
             some[places] = True
             order = draws.example(row, MADE).permutation(places)
             masked, swapped = round(self.mask * len(order)), round((self.mask + self.random) * len(order))
@@ -72,13 +77,21 @@ class Corruption:
             line[changed] = swap(line[changed], draws.example(row, RANDOM))
         return torch.from_numpy(x).to(batch.x.device), torch.from_numpy(taken).to(batch.x.device)
 
-    def take(self, free: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Which of the places `free` (n,) are taken, ascending."""
+    def take(self, free: np.ndarray, rng: np.random.Generator, words: np.ndarray) -> np.ndarray:
+        """Which of the places `free` (n,) are taken, ascending. `words` (n,) number the word of each, where words are the unit."""
         if len(free) == 0:
             return free
         count = min(len(free), max(1, round(self.share * len(free))))
         if self.unit == "token":
             return np.sort(rng.choice(free, count, replace=False))
+        if self.unit == "word":
+            _, of, sizes = np.unique(words, return_inverse=True, return_counts=True)
+            left, chosen = count, []
+            for number in rng.permutation(len(sizes)):
+                if sizes[number] <= left:
+                    left -= sizes[number]
+                    chosen.append(number)
+            return free[np.isin(of, chosen or [sizes.argmin()])]
         first = np.zeros(len(free), dtype=np.int64)  # turn of the first span that covers a place
         turn = rng.permutation(len(free))
         first[:] = turn
