@@ -18,6 +18,7 @@ from overture.data.features import LogMel
 from overture.data.split import normal
 from overture.data.table import Table
 from overture.errors import OvertureError
+from overture.judging import frontend_of
 from overture.laboratory import Laboratory, check, compare
 from overture.objectives import Loss
 from overture.recipes import get
@@ -570,9 +571,9 @@ def test_the_control_of_samples_is_log_mel(tmp_path: Path) -> None:
     run = waves()
     control = Arm(name="control", run=run, kind="input")
     laboratory = Laboratory(replace(study("speaker-id"), arms=(control,)), tmp_path, untold)
-    pooled, frames = (laboratory._frontend(control, find_task(name)) for name in ("speaker-id", "asr"))
+    pooled, frames = (frontend_of(control, find_task(name)) for name in ("speaker-id", "asr"))
     assert pooled == LogMel(normalise=False) and frames == LogMel()
-    assert laboratory._frontend(replace(control, kind="untrained"), find_task("asr")) == run.frontend
+    assert frontend_of(replace(control, kind="untrained"), find_task("asr")) == run.frontend
     score = laboratory.judge(control, 0, 0)
     assert len(score.detail["layer_weights"]) == 1 and 0 <= score.value <= 1
 

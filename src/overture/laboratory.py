@@ -5,7 +5,7 @@ probes and learning-rate sweeps; arms are compared seed by seed and utterance by
 spans both that over seeds and that over utterances. An arm whose pre-training a health rule has stopped, with whichever seed,
 is reported as stopped and takes part in no mean and no comparison.
 
-`trials` makes the labelled rows ready, `pretraining` trains the arms, `verdicts` says what the scores mean.
+`trials` makes the labelled rows ready, `pretraining` trains the arms, `judging` judges each, `verdicts` says what the scores mean.
 """
 
 import math
@@ -13,16 +13,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from overture import jsonfile
-from overture.data.features import LogMel
-from overture.data.source import Cached
+from overture import jsonfile, judging
 from overture.data.split import values_of
 from overture.data.table import Table, find_corpus
 from overture.errors import OvertureError
@@ -31,12 +28,12 @@ from overture.pretraining import Pretraining, Trained
 from overture.run import Run
 from overture.steps import Step
 from overture.study import Arm, Claim, Study
-from overture.tasks import EVENTS, Task
+from overture.tasks import EVENTS
 from overture.trials import Labelled, Rows
-from overture.verdicts import Pairs, Score, first_answers, measured, verdict, verdict_on, word_errors
+from overture.verdicts import Pairs, Score, measured, verdict, verdict_on
 
 if TYPE_CHECKING:
-    from overture.tasks.align import Alignment
+    from overture.tasks.metrics import GroupRow
     from overture.tasks.probe import ProbeResult
 
 Tell = Callable[[dict[str, Any]], None]
@@ -53,14 +50,6 @@ class Laboratory:
         self.trials = [Labelled(trial, table, home / "judged", tell) for trial in study.trials]
         self.pretraining = Pretraining(study, [trial.held for trial in self.trials], home, tell)
 
-    def _frontend(self, arm: Arm, task: Task) -> Any:
-        """What turns recordings, or texts, into an arm's input. A control on pooled features is not normalised by utterance: the mean
-        over an utterance of features with mean zero is zero, and the control would be a straw man."""
-        if arm.kind != "input":
-            return arm.run.frontend
-        front = arm.input_frontend
-        return replace(front, normalise=False) if task.features == "pooled" and isinstance(front, LogMel) else front
-
     def judge(self, arm: Arm, seed: int, number: int) -> Score:
         """Probe one arm with one seed on trial `number`, unless that has been done."""
         trial, run = self.trials[number], self.pretraining.own(arm, seed)
@@ -74,14 +63,14 @@ class Laboratory:
             encoder = [arm.kind]
         else:
             encoder = [arm.kind, run.loop.precision, run.model if arm.kind == "untrained" else None]
-        if task.features == "written":
+        if task.features in ("written", "way"):
             encoder.append(arm.control)
         table, rows = trial.packed(arm.also if task.features == "finetune" else None)
         made_of = {
             "task": task.name,
             "labels": trial.trial.label_minutes if trial.trial.label_rows is None else trial.trial.labels,
             **trial.mark(table, rows),
-            "frontend": self._frontend(arm, task),
+            "frontend": judging.frontend_of(arm, task),
             "encoder": encoder,
             "seed": seed,
             "format": 5,
@@ -97,7 +86,10 @@ class Laboratory:
         return Score(detail["value"], events, predictions.column("total").to_numpy(), detail, groups)
 
     def _probe(self, folder: Path, arm: Arm, run: Run, seed: int, trial: Labelled, table: Table, rows: Rows) -> None:
-        result = self._result(folder / "features", arm, run, seed, trial.task, table, rows, trial.alignments)
+        result = judging.judge(
+            arm, run, seed, trial, table, rows,
+            weights=self.pretraining.weights(arm, seed), cache=folder / "features", home=self.home, tell=self.tell,
+        )  # fmt: skip
         result.write_predictions(folder / "predictions.parquet")
         record: dict[str, Any] = {
             "metric": result.metric,
@@ -105,7 +97,7 @@ class Laboratory:
             "interval": result.interval,
             "groups": [
                 {"column": g.column, "value": g.group, "n": g.utterances, "metric": g.value, "ci95": g.interval}
-                for g in result.by_group
+                for g in [*result.by_group, *_groups(trial.trial.by, result, table)]
             ],
             "rate": result.rate,
             "rate_at_edge": result.rate_at_edge and len(result.dev) > 2,
@@ -119,93 +111,9 @@ class Laboratory:
             ),
             "left_out": len(result.infeasible),
         }
-        if result.metric == "cer":
-            record["wer"] = word_errors(result.predictions)
-        if result.metric == "map":
-            record |= first_answers(result.predictions)
-        if result.metric == "score":
-            from overture.tasks.written import diversity
-
-            record |= diversity(result.predictions)
+        record |= judging.beside(result)
         jsonfile.write(folder / "result.json", record)
         shutil.rmtree(folder / "features", ignore_errors=True)  # large, and soon made again
-
-    def _result(
-        self,
-        cache: Path,
-        arm: Arm,
-        run: Run,
-        seed: int,
-        task: Task,
-        table: Table,
-        rows: dict[str, Any],
-        aligned: "dict[str, Alignment]",
-    ) -> "ProbeResult":
-        """The probe that `task` asks for, on `rows` (train, dev, test) of `table`."""
-        import torch
-
-        from overture.models.start import load
-        from overture.tasks import (
-            align,
-            features,
-            finetune_classes,
-            finetune_ctc,
-            finetune_frames,
-            finetune_rank,
-            written,
-        )
-        from overture.tasks.classify import classify
-        from overture.tasks.classify_frames import classify_frames
-        from overture.tasks.controls import InputEncoder
-        from overture.tasks.tfidf import classify_texts, rank_texts
-        from overture.tasks.transcribe import transcribe
-        from overture.train.engine import Engine
-        from overture.train.state import checkpoints, load_weights
-
-        weights = self.pretraining.weights(arm, seed)
-        if arm.kind == "input" and table.is_text:
-            control = classify_texts if task.metric == "accuracy" else rank_texts
-            return control(table, target=task.target, **rows)
-        if task.features == "finetune":
-            by_metric: dict[str, Callable[..., ProbeResult]] = {
-                "accuracy": finetune_classes.finetune,
-                "cer": finetune_ctc.finetune,
-                "wer": finetune_frames.finetune,
-                "map": finetune_rank.finetune,
-            }
-            tuned = replace(run, model=arm.finetune_model or run.model)
-            start = None if weights is None else os.path.relpath(weights, self.home)
-            return by_metric[task.metric](
-                tuned, start, table, target=task.target, **rows, home=self.home, tell=self.tell, seed=seed
-            )
-        frontend = self._frontend(arm, task)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if arm.kind == "input":
-            encoder: Any = InputEncoder(frontend.dim, frontend.frame_rate)
-        else:
-            torch.manual_seed(seed)
-            encoder = run.model.build(run.frontend)
-            if arm.kind == "start":
-                load(run, encoder, self.home)
-            elif weights is not None:
-                load_weights(checkpoints(weights)[-1], encoder)
-            encoder = encoder.to(device)
-        if task.features == "written":
-            return written.judge(task, encoder, run, table, rows["test"], control=arm.control, seed=seed)
-        source = Cached.open(table, frontend)  # once for all arms and seeds
-        given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
-        with torch.autocast(device.type, torch.bfloat16, enabled=Engine(0, 1, device).bf16(run.loop.precision)):
-            if task.features == "pooled":
-                pooled = features.pooled(encoder, source, table, **given)
-            else:
-                states = features.frames(encoder, source, table, max_rate=50.0, **given)
-        if task.features == "pooled":
-            return classify(pooled, table, target=task.target, **rows, seed=seed, device=device)
-        if task.features == "aligned":
-            ids = zip(table.numpy("id"), states.lengths)
-            labels = [align.frame_labels(aligned[i], int(n), states.frame_rate) for i, n in ids]
-            return classify_frames(states, table, labels=labels, **rows, seed=seed, device=device)
-        return transcribe(states, table, target=task.target, **rows, seed=seed, device=device)
 
     def _outside(self) -> dict[str, dict[str, Any]]:
         """{trial: {reference: its score}}: networks that no arm is, on the arms' own rows. They decide nothing."""
@@ -254,10 +162,8 @@ class Laboratory:
                 if arm.name in stopped:
                     continue
                 for i, trial in enumerate(self.trials):
-                    if arm.kind == "input" and trial.task.features == "finetune" and trial.task.reads == "speech":
-                        continue  # a front end has no weights to tune
-                    if arm.kind == "input" and trial.task.features == "written":
-                        continue  # nor does it write
+                    if not judging.plays(arm, trial.task):
+                        continue
                     scores[i].setdefault(arm.name, []).append(self.judge(arm, seed, i))
         tables = []
         for i, name in enumerate(self.study.names):
@@ -414,6 +320,16 @@ def compare(study: Study, home: Path, tell: Tell, *, budget: str) -> dict[str, A
         and verdict(result["comparisons"], result["higher_is_better"]) == "holds",
         **result,
     }
+
+
+def _groups(by: str | None, result: "ProbeResult", table: Table) -> "list[GroupRow]":
+    """The score by the values of a column, where the trial asks for that."""
+    if by is None:
+        return []
+    from overture.tasks.metrics import by_group
+
+    values = dict(zip(map(str, table.numpy("id")), table.numpy(by)))
+    return by_group(result.counts, {by: [values[i] for i in result.predictions.column("id").to_pylist()]})
 
 
 def _heard(folder: Path) -> dict[str, Any]:

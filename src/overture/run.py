@@ -144,7 +144,17 @@ class Loop:
     log_every: int = 20  # updates
     checkpoint_every: int = 500  # updates
     keep: int = 2  # checkpoints
+    keep_at: tuple[int, ...] | None = field(
+        default=None, metadata=LATER
+    )  # updates, 0 too, whose checkpoints are written and kept besides: for what happens on the way
     tolerate: tuple[str, ...] = ()  # health rules that are recorded and do not stop, for arms meant to fall ill
+
+
+def log_spaced(updates: int, count: int = 10) -> tuple[int, ...]:
+    """0 and about `count` updates up to the last, each as many times further as the one before: for `Loop.keep_at`. log_spaced(1000, 4) is
+    (0, 1, 10, 100, 1000)."""
+    steps = max(1, count - 1)
+    return (0, *sorted({round(updates ** (i / steps)) for i in range(steps + 1)}))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,8 @@ class Trial:
     ] = ()  # (train, dev, test) each with the SQL of its rows; empty: as the task divides
     label_minutes: float | None = None  # of training rows, drawn once for all arms; None: all
     label_rows: int | None = None  # the same in rows; one of the two
+    called: str | None = None  # in tables; None: by its task, and by its labels too where a task comes more than once
+    by: str | None = None  # a column by whose values the score is told too; every part has rows of each
     min_count: int = 10  # rows a class needs to take part
     gap: tuple[str, str, str] | None = None  # a column and two of its values, between which the gap is measured
     outside: tuple[str, ...] = ()  # references of `tasks.outside` that stand beside the arms; they decide nothing
@@ -93,9 +95,14 @@ class Study:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each trial is called: by its task, and by its labels too where a task comes more than once."""
-        tasks = [t.task for t in self.trials]
-        return tuple(t.task if tasks.count(t.task) == 1 else f"{t.task}, {t.labels}" for t in self.trials)
+        """What each trial is called. Raises ValueError where two have one name."""
+        tasks = [t.task for t in self.trials if t.called is None]
+        found = tuple(
+            t.called or (t.task if tasks.count(t.task) == 1 else f"{t.task}, {t.labels}") for t in self.trials
+        )
+        if len(set(found)) < len(found):
+            raise ValueError(f"two trials have one name ({', '.join(found)}): say what each is `called`")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ class Labelled:
         self.trial, self.task, self.home, self.tell = trial, trial.definition, home, tell
         self.whole = study if trial.corpus is None else Table.open(trial.corpus)
         fits(self.task, self.whole.is_text, self.whole.name)
-        absent = [c for c in self.task.columns if c not in self.whole.columns.column_names]
+        absent = [c for c in self._columns if c not in self.whole.columns.column_names]
         if absent:
             raise OvertureError(
                 f"task {trial.task!r} needs the column(s) {', '.join(absent)}, which corpus {self.whole.name!r} lacks"
@@ -42,9 +42,13 @@ class Labelled:
             )
         self.split = self._split()
 
+    @property
+    def _columns(self) -> list[str]:
+        return [*self.task.columns, *([self.trial.by] if self.trial.by else [])]
+
     def _usable(self, where: str | None) -> Table:
         task, trial = self.task, self.trial
-        has = " AND ".join(f"{c} IS NOT NULL AND trim(CAST({c} AS VARCHAR)) <> ''" for c in task.columns)
+        has = " AND ".join(f"{c} IS NOT NULL AND trim(CAST({c} AS VARCHAR)) <> ''" for c in self._columns)
         heard = "" if self.whole.is_text else " AND duration >= 0.2"
         table = self.whole.where(f"({has}){heard}" + (f" AND ({where})" if where else ""))
         if task.closed_set:
@@ -70,7 +74,7 @@ class Labelled:
         task, table = self.task, self.table
         if self.trial.parts:
             return divide(table, dict(self.trial.parts), apart=[*task.disjoint, *task.disjoint_if_possible])
-        shared = task.shared[0] if task.shared else None
+        shared = task.shared[0] if task.shared else self.trial.by
         wished = [
             c for c in task.disjoint_if_possible if c in table.columns.column_names and len(set(table.numpy(c))) > 1
         ]
@@ -146,6 +150,8 @@ class Labelled:
         }
         if self.task.target not in FINGERPRINTED:  # what the table's fingerprint does not cover
             found["targets"] = fingerprint([str(v) for v in table.numpy(self.task.target)])
+        if self.trial.by is not None:
+            found["by"] = fingerprint([self.trial.by, [str(v) for v in table.numpy(self.trial.by)]])
         return found
 
 

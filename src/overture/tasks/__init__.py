@@ -3,7 +3,8 @@
 Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and
 caches its states, `align` finds the phones, `classify`, `transcribe` and `classify_frames` train heads on them (`probe` is what
 they share), `finetune_ctc` and `finetune_classes` train the whole encoder on (`finetune` is what they share, `finetune_text` what a network
-on text is given), `tfidf` is the control of text, `written` judges a language model as it is (by `generate`), `transcripts` looks
+on text is given), `tfidf` is the control of text, `written` judges a language model as it is (by `generate`), `trajectory` on its way,
+`choice` by what it thinks comes next, `transcripts` looks
 for rows that cannot be learnt, `ctc` holds the loss, `decoding` chooses a language model, `metrics` scores with intervals, `controls`
 holds what a result is judged against.
 """
@@ -40,7 +41,9 @@ class Task:
     about: str
     target: str  # the column to be predicted
     columns: tuple[str, ...]  # what the corpus must have
-    features: Literal["pooled", "frames", "aligned", "finetune", "written"]  # which part of this room judges it
+    features: Literal[
+        "pooled", "frames", "aligned", "finetune", "written", "way", "choice"
+    ]  # which part of this room judges it
     metric: Literal["accuracy", "cer", "wer", "map", "score", "bits"]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
@@ -217,6 +220,28 @@ TASKS: dict[str, Task] = {
             features="written",
             metric="bits",
             higher_is_better=False,
+            disjoint=("text",),
+            reads="text",
+        ),
+        Task(
+            name="held-out-worst",
+            about="held-out at that of the updates that a run kept on its way where the development rows cost most: what it forgets meanwhile",
+            target="text",
+            columns=("text",),
+            features="way",
+            metric="bits",
+            higher_is_better=False,
+            disjoint=("text",),
+            reads="text",
+        ),
+        Task(
+            name="next-sentence",
+            about="which of four sentences of one source comes next, by likelihood a character; nothing is trained, chance is .25",
+            target="text",
+            columns=("text",),
+            features="choice",
+            metric="accuracy",
+            higher_is_better=True,
             disjoint=("text",),
             reads="text",
         ),

@@ -189,7 +189,7 @@ def bits_per_character(
     nats = np.zeros(len(table))
     for first in range(0, len(found), batch):
         part = found[first : first + batch]
-        for (document, _), value in zip(part, _nats(model, [window for _, window in part])):
+        for (document, _), value in zip(part, costs(model, [window for _, window in part])):
             nats[document] += value
     return Counts(nats / np.log(2), np.array([len(text or "") for text in texts], dtype=np.int64))
 
@@ -218,7 +218,7 @@ def windows(
     return found
 
 
-def _nats(model: "TextModel", found: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+def costs(model: "TextModel", found: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
     """Of each window, what its text costs."""
     device = next(model.parameters()).device
     lengths = torch.tensor([len(ids) for ids, _ in found])

@@ -230,8 +230,10 @@ def train(
         if engine.first and on_record is not None:
             on_record(record)
 
+    keep_at = run.loop.keep_at or ()
+
     def write() -> None:
-        path = checkpoint.save(state, folder, engine, keep=run.loop.keep)
+        path = checkpoint.save(state, folder, engine, keep=run.loop.keep, always=keep_at)
         tell({"kind": "checkpoint", "update": state.update, "seconds": state.seconds, "path": path.name})
 
     still = any(getattr(getattr(p.objective, "temperature", None), "still", False) for p in run.players)
@@ -262,6 +264,9 @@ def train(
     since = time.perf_counter()
     saved = state.update if resumed else -1
     try:
+        if saved < 0 and 0 in keep_at:
+            write()
+            saved = 0
         with _interrupt() as interrupted:
             while state.update < run.loop.updates:
                 begun = time.perf_counter()
@@ -302,7 +307,7 @@ def train(
                     padded = real = targets = 0.0
                     since = now
                     stop_if_ill(watching.check({"update": state.update, **watch}), rows)
-                if state.update % run.loop.checkpoint_every == 0 or last or stop:
+                if state.update % run.loop.checkpoint_every == 0 or state.update in keep_at or last or stop:
                     write()
                     saved = state.update
                 if stop:

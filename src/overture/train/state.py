@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,8 +83,13 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def save(state: State, folder: Path, engine: Engine, *, keep: int) -> Path:
-    """Write a checkpoint under `folder`; older ones than the `keep` newest are removed afterwards.
+def update_of(path: Path) -> int:
+    """How many updates a checkpoint is of."""
+    return int(path.name.removeprefix("update-"))
+
+
+def save(state: State, folder: Path, engine: Engine, *, keep: int, always: Collection[int] = ()) -> Path:
+    """Write a checkpoint under `folder`; older ones than the `keep` newest are removed afterwards, but for those of the updates `always`.
 
     Raises OvertureError when it cannot be written (disk full, no permission); earlier checkpoints stay as they were.
     """
@@ -106,7 +111,7 @@ def save(state: State, folder: Path, engine: Engine, *, keep: int) -> Path:
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)
             _sync(home)
-            for old in checkpoints(folder)[:-keep]:
+            for old in [path for path in checkpoints(folder) if update_of(path) not in always][:-keep]:
                 shutil.rmtree(old, ignore_errors=True)
     except (OSError, dcp.CheckpointException) as error:
         shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,175 @@
+"""How one arm is judged on one trial: the part of `tasks` that its task asks for, on the weights that it has."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from overture.data.features import LogMel
+from overture.data.source import Cached
+from overture.data.table import Table
+from overture.run import Run
+from overture.study import Arm
+from overture.tasks import Task
+from overture.trials import Labelled
+from overture.verdicts import first_answers, word_errors
+
+if TYPE_CHECKING:
+    from overture.tasks.probe import ProbeResult
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def frontend_of(arm: Arm, task: Task) -> Any:
+    """What turns recordings, or texts, into an arm's input. A control on pooled features is not normalised by utterance: the mean
+    over an utterance of features with mean zero is zero, and the control would be a straw man."""
+    if arm.kind != "input":
+        return arm.run.frontend
+    front = arm.input_frontend
+    return replace(front, normalise=False) if task.features == "pooled" and isinstance(front, LogMel) else front
+
+
+def plays(arm: Arm, task: Task) -> bool:
+    """Whether an arm can be judged so: a front end alone has no weights to tune, and writes nothing; words can be counted."""
+    if arm.kind != "input":
+        return True
+    return (task.features == "finetune") == (task.reads == "text")
+
+
+def judge(
+    arm: Arm,
+    run: Run,
+    seed: int,
+    trial: Labelled,
+    table: Table,
+    rows: dict[str, Any],
+    *,
+    weights: Path | None,
+    cache: Path,
+    home: Path,
+    tell: Tell,
+) -> "ProbeResult":
+    """What the task of `trial` finds on `rows` (train, dev, test) of `table`.
+
+    `run`: the arm's own; `weights`: the folder that has them, None for a control without; `cache`: for features; `home`: of all runs.
+    """
+    if arm.kind == "input" and table.is_text:
+        from overture.tasks import tfidf
+
+        controls: dict[str, Callable[..., ProbeResult]] = {"accuracy": tfidf.classify_texts, "map": tfidf.rank_texts}
+        return controls[trial.task.metric](table, target=trial.task.target, **rows)
+    if trial.task.features == "finetune":
+        return _finetuned(arm, run, seed, trial.task, table, rows, weights, home, tell)
+    encoder = _encoder(arm, run, seed, trial.task, weights, home)
+    if trial.task.features == "choice":
+        from overture.tasks import choice
+
+        return choice.judge(encoder, run, table, rows["test"], tell)
+    if trial.task.features in ("written", "way"):
+        return _language_model(encoder, arm, run, seed, trial, table, rows, weights)
+    return _probed(encoder, arm, run, seed, trial, table, rows, cache)
+
+
+def beside(result: "ProbeResult") -> dict[str, Any]:
+    """What is told beside a score: other metrics of the same answers."""
+    from overture.tasks.trajectory import Followed
+    from overture.tasks.written import diversity, nats_per_token
+
+    found: dict[str, Any] = {}
+    if result.metric == "cer":
+        found["wer"] = word_errors(result.predictions)
+    elif result.metric == "map":
+        found |= first_answers(result.predictions)
+    elif result.metric == "bits":
+        found["nats_per_token"] = nats_per_token(result.predictions)
+    elif result.metric == "score":
+        found |= diversity(result.predictions)
+    if isinstance(result, Followed):
+        found["trajectory"] = [vars(point) for point in result.trajectory]
+    return found
+
+
+def _finetuned(
+    arm: Arm,
+    run: Run,
+    seed: int,
+    task: Task,
+    table: Table,
+    rows: dict[str, Any],
+    weights: Path | None,
+    home: Path,
+    tell: Tell,
+) -> "ProbeResult":
+    from overture.tasks import finetune_classes, finetune_ctc, finetune_frames, finetune_rank
+
+    by_metric: dict[str, Callable[..., ProbeResult]] = {
+        "accuracy": finetune_classes.finetune,
+        "cer": finetune_ctc.finetune,
+        "wer": finetune_frames.finetune,
+        "map": finetune_rank.finetune,
+    }
+    tuned = replace(run, model=arm.finetune_model or run.model)
+    start = None if weights is None else os.path.relpath(weights, home)
+    return by_metric[task.metric](tuned, start, table, target=task.target, **rows, home=home, tell=tell, seed=seed)
+
+
+def _encoder(arm: Arm, run: Run, seed: int, task: Task, weights: Path | None, home: Path) -> Any:
+    """The arm's network with its weights; of a control of kind `input`, its front end alone."""
+    import torch
+
+    from overture.models.start import load
+    from overture.tasks.controls import InputEncoder
+    from overture.train.state import checkpoints, load_weights
+
+    if arm.kind == "input":
+        frontend = frontend_of(arm, task)
+        return InputEncoder(frontend.dim, frontend.frame_rate)
+    torch.manual_seed(seed)
+    encoder: Any = run.model.build(run.frontend)
+    if arm.kind == "start":
+        load(run, encoder, home)
+    elif weights is not None:
+        load_weights(checkpoints(weights)[-1], encoder)
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _language_model(
+    model: Any, arm: Arm, run: Run, seed: int, trial: Labelled, table: Table, rows: dict[str, Any], weights: Path | None
+) -> "ProbeResult":
+    from overture.tasks import trajectory, written
+
+    if trial.task.features == "written":
+        return written.judge(trial.task, model, run, table, rows["test"], control=arm.control, seed=seed)
+    folder = weights if arm.kind == "trained" else None
+    given: dict[str, Any] = {"dev": rows["dev"], "test": rows["test"], "by": trial.trial.by, "control": arm.control}
+    return trajectory.worst(trial.task, model, run, folder, table, **given)
+
+
+def _probed(
+    encoder: Any, arm: Arm, run: Run, seed: int, trial: Labelled, table: Table, rows: dict[str, Any], cache: Path
+) -> "ProbeResult":
+    import torch
+
+    from overture.tasks import align, features
+    from overture.tasks.classify import classify
+    from overture.tasks.classify_frames import classify_frames
+    from overture.tasks.transcribe import transcribe
+    from overture.train.engine import Engine
+
+    task = trial.task
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    source = Cached.open(table, frontend_of(arm, task))  # once for all arms and seeds
+    given: dict[str, Any] = {"cache": cache, "fingerprint": "all", "device": device}
+    with torch.autocast(device.type, torch.bfloat16, enabled=Engine(0, 1, device).bf16(run.loop.precision)):
+        if task.features == "pooled":
+            pooled = features.pooled(encoder, source, table, **given)
+        else:
+            states = features.frames(encoder, source, table, max_rate=50.0, **given)
+    if task.features == "pooled":
+        return classify(pooled, table, target=task.target, **rows, seed=seed, device=device)
+    if task.features == "aligned":
+        ids = zip(table.numpy("id"), states.lengths)
+        labels = [align.frame_labels(trial.alignments[i], int(n), states.frame_rate) for i, n in ids]
+        return classify_frames(states, table, labels=labels, **rows, seed=seed, device=device)
+    return transcribe(states, table, target=task.target, **rows, seed=seed, device=device)
