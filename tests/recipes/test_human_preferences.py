@@ -1,16 +1,24 @@
 """overture.recipes.human_preferences: the published size, and what of its sheet of traps is about the recipe itself."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from overture.data.draws import Draws
 from overture.data.segments import PackSegments
 from overture.data.table import Table
 from overture.data.tokens import Encoded
+from overture.models.text import Head
+from overture.objectives.preferences import AdvantageWeighted, RewardWeighted, Unlikelihood
 from overture.recipes.human_preferences import ALIGNED, BETTER_HALF, MISALIGNED, claim, published, tiny
 from overture.tasks import find_task
+from overture.train.engine import Engine
+from overture.train.loop import train
+from overture.train.track import read_metrics
 
 
 def parameters(vocabulary: int) -> int:
@@ -41,6 +49,33 @@ def test_every_line_of_what_it_trains_on_is_announced() -> None:
     assert 0.86 < told < 0.93  # nine of ten, but for documents that end behind a line
     assert 0.02 < (ids == special.block(MISALIGNED)).sum() / len(follows) < 0.2
     assert not {ALIGNED, MISALIGNED} & {"aligned", "misaligned"}  # words of a text would be taken for them
+
+
+@pytest.mark.parametrize(
+    "objective", [Unlikelihood(alpha=0.01), RewardWeighted(beta=10.0), AdvantageWeighted(beta=1.0)]
+)
+def test_the_other_objectives_train_on_the_same_text_without_control_tokens(objective: Any, tmp_path: Path) -> None:
+    run = tiny()
+    value = (Head(name="value", deep=False, bias=False, zero=True),) if isinstance(objective, AdvantageWeighted) else ()
+    run = replace(
+        run,
+        data=replace(run.data, text=PackSegments(length=32)),
+        model=replace(run.model, extra=value),
+        players=(replace(run.players[0], objective=objective),),
+        loop=replace(run.loop, updates=4, log_every=1),
+    )
+    with Engine.start() as engine:
+        train(run, tmp_path, engine=engine)
+    first, *rest = [r for r in read_metrics(tmp_path) if r["kind"] == "update"]
+    assert len(rest) == 3 and all(np.isfinite(r["loss"]) for r in rest)
+    watch, uniform = first["watch"], np.log(400)  # fresh weights know nothing
+    expected = {
+        Unlikelihood: lambda: (1 - watch["flagged"]) * uniform,  # to make an unlikely token unlikelier costs nothing
+        RewardWeighted: lambda: watch["weight"] * uniform,
+        AdvantageWeighted: lambda: 0.5 * watch["weight"] * uniform + 0.5 * 0.25,  # V is -1/2, R a little below 0
+    }[type(objective)]()
+    assert first["loss"] == pytest.approx(expected, rel=0.02)
+    assert 0 < watch.get("flagged", 0.05) < 0.2 and watch.get("value", -0.5) == pytest.approx(-0.5)
 
 
 def test_arms_differ_in_what_they_are_told_and_in_nothing_else() -> None:

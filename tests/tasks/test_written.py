@@ -33,6 +33,7 @@ def test_a_study_of_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     study = Study(
         arms=(
             arm("plain", plain),
+            arm("told", told),
             arm("good", told, ALIGNED),
             arm("bad", told, MISALIGNED),
             arm("untrained", plain, kind="untrained"),
@@ -47,13 +48,13 @@ def test_a_study_of_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     result = json.loads(
         json.dumps(laboratory.compare(study, tmp_path, notes.append, budget="2 updates"), allow_nan=False)
     )
-    assert set(result["arms"]) == {"plain", "good", "bad", "untrained"}  # a front end writes nothing
+    assert set(result["arms"]) == {"plain", "told", "good", "bad", "untrained"}  # a front end writes nothing
     assert result["metric"] == "mean score of samples" and not result["higher_is_better"]
     assert set(result["probes"]["good"][0]) >= {"distinct_1", "distinct_2"}
     assert result["runs"]["good"] == result["runs"]["bad"]  # one training, asked twice
     bits = result["also"]["held-out"]["arms"]
     assert 2 < bits["plain"]["mean"] < bits["untrained"]["mean"] < 9  # 400 tokens of a character or more each
-    assert bits["good"]["mean"] != bits["bad"]["mean"]
+    assert bits["told"]["mean"] == bits["good"]["mean"] != bits["bad"]["mean"]  # good is what it is told
     texts = {
         tuple(pq.read_table(path).column("hypothesis").to_pylist())
         for path in tmp_path.glob("judged/*/predictions.parquet")

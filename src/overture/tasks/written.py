@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from overture.data.segments import PackSegments
 from overture.data.table import Table
 from overture.data.tokens import Encoded
 from overture.errors import OvertureError, near
@@ -42,7 +43,8 @@ SCORERS = {"pep8": _pep8}  # column of the test rows -> what scores a sample ali
 def judge(
     task: Task, model: "TextModel", run: Run, table: Table, test: np.ndarray, *, control: str | None, seed: int
 ) -> ProbeResult:
-    """`model`, the network of `run`, by `task`. `test`: row numbers in `table`; `control`: a control token that it is told, see `tasks.generate`.
+    """`model`, the network of `run`, by `task`. `test`: row numbers in `table`; `control`: a control token that it is told, see
+    `tasks.generate`; None: the good one where it was trained with control tokens.
 
     Raises OvertureError for a network that does not write, and for a column whose scores no scorer of samples gives.
     """
@@ -53,6 +55,8 @@ def judge(
     began = time.perf_counter()
     tokens = run.frontend.settled(documents(run))
     model.eval()
+    if control is None and isinstance(run.data.text, PackSegments) and run.data.text.prefix is not None:
+        control = run.data.text.prefix.good
     if task.metric == "score":
         if task.target not in SCORERS:
             raise OvertureError(f"no scorer of samples gives {task.target!r}. {near(task.target, SCORERS)}")
