@@ -175,6 +175,60 @@ def alternate(sides: Sequence[Side], rounds: int, *, warm_up: int = 1) -> None:
             side.turn(keep=number >= 0)
 
 
+def trainer_turns(model: Any, loss_of: Callable[[Any, Any, int], Any], optim: Any, work: Path, example: Any) -> None:
+    """A side that is `transformers.Trainer` in our precision: a turn is what lies between its on_step_begin and on_step_end.
+
+    `loss_of(model, inputs, update)`; `optim`: our `Optim`, of a constant rate; `example`: what its data set gives, batches of one.
+    """
+    import torch
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    class Ended(Exception):
+        """There are no more turns."""
+
+    class Turns(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            if not wait_for_turn():
+                raise Ended
+            self.cpu, self.begun = cpu_seconds(), time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            reply(seconds=time.perf_counter() - self.begun, cpu=cpu_seconds() - self.cpu)
+
+    class OurLoss(Trainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+            return loss_of(model, inputs, self.state.global_step)
+
+    class Same(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return 10_000
+
+        def __getitem__(self, _: int) -> Any:
+            return example
+
+    arguments = TrainingArguments(
+        output_dir=str(work / "transformers-trainer"),
+        use_cpu=True,
+        bf16=torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),  # as ours decides
+        per_device_train_batch_size=1,
+        max_steps=10_000,
+        learning_rate=optim.lr,
+        lr_scheduler_type="constant",
+        adam_beta1=optim.betas[0],
+        adam_beta2=optim.betas[1],
+        weight_decay=optim.weight_decay,
+        max_grad_norm=optim.clip,
+        save_strategy="no",
+        report_to=[],
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
+    try:
+        OurLoss(model, arguments, train_dataset=Same(), callbacks=[Turns()]).train()
+    except Ended:
+        return
+
+
 # --- a whole process, with its children ----------------------------------------------------------------------------------
 
 

@@ -18,7 +18,6 @@ import importlib
 import subprocess
 import sys
 import tarfile
-import time
 import types
 from dataclasses import replace
 from functools import partial
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from common import Side, alternate, cpu_seconds, finish, machine, parser, reply, take_turns, versions, wait_for_turn
+from common import Side, alternate, finish, machine, parser, reply, take_turns, trainer_turns, versions, wait_for_turn
 from overture.data.batch import Batch
 from overture.data.draws import Draws
 from overture.recipes import tera
@@ -134,52 +133,14 @@ def matrix_product(run: Run) -> None:
 
 def transformers_trainer(run: Run, batch: Batch, work: Path) -> None:
     import torch
-    from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    class Ready(Exception):
-        """There are no more turns."""
-
-    class Turns(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            if not wait_for_turn():
-                raise Ready
-            self.cpu, self.begun = cpu_seconds(), time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            reply(seconds=time.perf_counter() - self.begun, cpu=cpu_seconds() - self.cpu)
-
-    class TeraTrainer(Trainer):  # type: ignore[misc]
-        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
-            return objective_loss(batch, run, self.state.global_step, model)
-
-    class Same(torch.utils.data.Dataset[Any]):
-        def __len__(self) -> int:
-            return 10_000
-
-        def __getitem__(self, _: int) -> Any:
-            return {"input_values": torch.zeros(1)}
-
-    optim, model = run.players[0].optim, build(run)
+    model = build(run)
     reply(loss=first_loss(model, partial(objective_loss, batch, run, 0)))
-    arguments = TrainingArguments(
-        output_dir=str(work / "transformers-trainer"),
-        use_cpu=True,
-        bf16=torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),  # as ours decides
-        per_device_train_batch_size=1,
-        max_steps=10_000,
-        learning_rate=optim.lr,
-        lr_scheduler_type="constant",
-        weight_decay=optim.weight_decay,
-        max_grad_norm=optim.clip,
-        save_strategy="no",
-        report_to=[],
-        logging_strategy="no",
-        disable_tqdm=True,
-    )
-    try:
-        TeraTrainer(model, arguments, train_dataset=Same(), callbacks=[Turns()]).train()
-    except Ready:
-        return
+
+    def loss_of(model: Any, inputs: Any, update: int) -> Any:
+        return objective_loss(batch, run, update, model)
+
+    trainer_turns(model, loss_of, run.players[0].optim, work, {"input_values": torch.zeros(1)})
 
 
 def unpack_s3prl(work: Path) -> Path:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from overture import jsonfile, judging
+from overture import ahead, jsonfile, judging
 from overture.data.split import values_of
 from overture.data.table import Table, find_corpus
 from overture.errors import OvertureError
@@ -145,9 +145,8 @@ class Laboratory:
         folder = Step("outside", made_of, probe).perform(self.home / "judged")
         return jsonfile.read_object(folder / "result.json")
 
-    def conduct(self, pairs: Pairs) -> dict[str, Any]:
-        """Everything, and the tables of it: arms, comparisons, cost, data. `pairs` says which arms of a task to compare."""
-        outside = self._outside()
+    def gather(self) -> tuple[list[dict[str, list[Score]]], dict[str, list[Trained]], dict[str, list[dict[str, Any]]]]:
+        """Train and judge whatever has not been: the scores of each trial by arm, the trainings and the illnesses by arm, seed after seed."""
         scores: list[dict[str, list[Score]]] = [{} for _ in self.trials]
         trained: dict[str, list[Trained]] = {}
         stopped: dict[str, list[dict[str, Any]]] = {}
@@ -165,6 +164,12 @@ class Laboratory:
                     if not judging.plays(arm, trial.task):
                         continue
                     scores[i].setdefault(arm.name, []).append(self.judge(arm, seed, i))
+        return scores, trained, stopped
+
+    def conduct(self, pairs: Pairs) -> dict[str, Any]:
+        """Everything, and the tables of it: arms, comparisons, cost, data. `pairs` says which arms of a task to compare."""
+        outside = self._outside()
+        scores, trained, stopped = self.gather()
         tables = []
         for i, name in enumerate(self.study.names):
             healthy = {arm: found for arm, found in scores[i].items() if arm not in stopped}
@@ -264,13 +269,15 @@ class Laboratory:
         }
 
 
-def check(claim: Claim, home: Path, tell: Tell) -> dict[str, Any]:
-    """Run a claim: its result with the computed verdict, as it goes into `results/NAME.json`."""
+def check(claim: Claim, home: Path, tell: Tell, processes: int = 1) -> dict[str, Any]:
+    """Run a claim: its result with the computed verdict, as it goes into `results/NAME.json`. `processes`: that work on its seeds side by side."""
     names = claim.study.names
     pairs = [(names[0], better, worse) for better, worse in claim.expected] + list(claim.expected_also)
     if unknown := {t for t, _, _ in pairs} - set(names):
         raise ValueError(f"the claim expects something of {unknown}, its trials are {names}")
     _look_for(claim)
+    if processes > 1:
+        ahead.gather(claim.study, home, tell, processes)
     result = Laboratory(claim.study, home, tell).conduct(lambda i, _: [(b, w) for t, b, w in pairs if t == names[i]])
     for task, part in result["also"].items():
         asked = [(b, w) for t, b, w in pairs if t == task]

@@ -33,6 +33,9 @@ def check(
     recipe: Annotated[str, typer.Argument(help="NAME of a recipe.")],
     out: Annotated[Path, typer.Option(help="Folder of the result's JSON and page.")] = Path("results"),
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+    processes: Annotated[
+        int, typer.Option(min=1, help="Seeds that are worked on side by side, each with its share of the cores.")
+    ] = 1,
 ) -> None:
     """Run a recipe's claim, the paper's comparison in small.
 
@@ -47,7 +50,7 @@ def check(
 
     console = Console()
     with Live(console) as live:
-        result = conduct(recipes.load(recipe).claim(), runs, live.record)
+        result = conduct(recipes.load(recipe).claim(), runs, live.record, processes)
     folders = {arm: [runs / name for name in found] for arm, found in result["runs"].items()}
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{recipe}.json"
