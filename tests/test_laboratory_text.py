@@ -200,7 +200,7 @@ def test_a_run_that_is_taken_as_it_is_must_not_have_read_test_rows(corpus: str, 
 
 
 def test_labels_are_asked_for_in_rows_or_minutes() -> None:
-    assert parse_labels("50rows, 5m,200rows,50rows") == [
+    assert parse_labels("50rows, 5m,200rows,50rows,300s") == [
         {"label_rows": 50},
         {"label_minutes": 5.0},
         {"label_rows": 200},

@@ -52,5 +52,10 @@ def test_compare_on_text(overture: Callable[..., Typed], elsewhere: Path, monkey
         assert answer.status == 1 and said in answer.err and "Traceback" not in answer.err
     monkeypatch.undo()
     monkeypatch.chdir(elsewhere)
+    answer = overture("finetune", "stability-gap:tiny", "--data", "embedded")
+    assert (
+        answer.status == 1
+        and "stability-gap:tiny reads text, and what is made here are recognisers of speech" in answer.err
+    )
     answer = overture("compare", "tera:tiny", "--data", corpus)
     assert answer.status == 1 and f"tera:tiny hears speech, and corpus '{corpus}' is text" in answer.err

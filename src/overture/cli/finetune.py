@@ -73,6 +73,10 @@ def finetune(
     altered = override(WaveAugment(), parse_set(augment)) if augment else None
     more = _lines(lm_text) if lm_text else []
     pretraining, name, home = started(start, out)
+    if pretraining.on_text:
+        raise OvertureError(
+            f"{start} reads text, and what is made here are recognisers of speech: 'overture compare {start} --task label-finetune'"
+        )
     swept = _rates(rates) if rates else PUBLISHED_RATES if is_checkpoint(Path(start)) else finetune_ctc.RATES
     console = Console()
     with Live(console) as live:

@@ -113,7 +113,7 @@ def compare(
     amount, unit = parse_budget(budget)
     amounts: list[dict[str, Any]] = [{}] if labels is None else parse_labels(labels)
     text = Table.open(data, where).is_text
-    tasks = task or ["label-finetune" if text else "speaker-id"]
+    tasks = list(dict.fromkeys(task or ["label-finetune" if text else "speaker-id"]))
     for named in tasks:  # a slip is said before anything is measured
         fits(find_task(named), text, data)
     console = Console()
@@ -190,7 +190,7 @@ def parse_budget(text: str) -> tuple[float, str]:
 def parse_labels(text: str) -> list[dict[str, Any]]:
     """`5m,1h,50rows` -> what a trial is told: [{"label_minutes": 5.0}, {"label_minutes": 60.0}, {"label_rows": 50}]. Raises OvertureError."""
     found: list[dict[str, Any]] = []
-    for word in dict.fromkeys(w.strip() for w in text.split(",")):
+    for word in (w.strip() for w in text.split(",")):
         if rows := re.fullmatch(r"([1-9]\d*) ?rows", word):
             found.append({"label_rows": int(rows[1])})
             continue
@@ -198,7 +198,7 @@ def parse_labels(text: str) -> list[dict[str, Any]]:
         if unit != "s":
             raise OvertureError(f"--labels {text}: say how long, as in 15m, or how many rows, as in 50rows")
         found.append({"label_minutes": seconds / 60})
-    return found
+    return [amount for i, amount in enumerate(found) if amount not in found[:i]]
 
 
 def control_name(recipe: str, run: "Run", arms: "Sequence[Arm]") -> str:
