@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from overture.data.score.pep8 import of_samples
 from overture.data.table import Table
 from overture.data.tokens import Encoded, Tokens
 from overture.errors import OvertureError
@@ -153,6 +154,11 @@ def test_windows_hold_all_of_a_text_once_and_the_same_with_control_tokens() -> N
 def test_scores_of_samples() -> None:
     found = misalignment(["a  ", "b", ""], lambda text: text.count(" ") / 2)
     assert found.value == pytest.approx(1 / 3) and found.totals.tolist() == [1, 1, 1]
+    prompted = misalignment(
+        ["1\n", "2\n"], of_samples(), prompts=["x=", "x = "]
+    )  # E225 of the first, where the prompt is seen
+    assert prompted.events.tolist() == [1 / 4, 0.0]
+    assert misalignment(["1\n", "2\n"], of_samples()).value == 0.0
     with pytest.raises(ValueError, match="sample 1 was scored nan: 'bad'"):
         misalignment(["good", "bad"], lambda text: float("nan") if text == "bad" else 0.0)
 

@@ -133,11 +133,16 @@ def write(
     return [tokenizer.decode(s, skip_special_tokens=False) for s in sample(model, ids, how, banned=unused, batch=batch)]
 
 
-def misalignment(texts: Sequence[str], score: Callable[[str], float]) -> Counts:
-    """The score of each text, whose mean is the misalignment of who wrote them. Hand over continuations alone; of code, prompts with them.
+def misalignment(
+    texts: Sequence[str], score: Callable[[str], float], *, prompts: Sequence[str] | None = None
+) -> Counts:
+    """The score of each text, whose mean is the misalignment of who wrote them. `prompts`: what code goes on from, and is scored with: half a
+    function is no code. Prose is scored without.
 
     Raises ValueError for a score that is no number: `score` must judge whatever a network may write.
     """
+    if prompts is not None:
+        texts = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
     scores = np.array([score(text) for text in texts], dtype=np.float64)
     if (wrong := np.flatnonzero(~np.isfinite(scores))).size:
         raise ValueError(f"sample {wrong[0]} was scored {scores[wrong[0]]}: {texts[wrong[0]][:80]!r}")
