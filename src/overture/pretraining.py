@@ -60,6 +60,13 @@ class Pretraining:
         mark = fingerprint([table.fingerprint, sorted(ids[out].tolist())])[:6]
         return table.take(np.flatnonzero(~out)).save(f"{table.name}~{mark}")
 
+    def _own_rows(self, run: Run) -> str:
+        """The corpus of an arm's own run: the study's, or the rows of it that the run asks for."""
+        where = run.data.where
+        if where is None or where == self.study.where:
+            return self.corpus
+        return self._without_held(self.table.where(where))
+
     def _check_start(self, arm: Arm) -> None:
         if arm.run.start is None:
             return
@@ -88,7 +95,7 @@ class Pretraining:
             corpus = self._without_held(Table.open(stage.data.corpus, stage.data.where))
             last = self._after(last, stage, corpus, seed)
             yield last
-        yield self._after(last, arm.run, self.corpus, seed)
+        yield self._after(last, arm.run, self._own_rows(arm.run), seed)
 
     def _after(self, last: Run | None, run: Run, corpus: str, seed: int) -> Run:
         run = replace(run, seed=seed, data=replace(run.data, corpus=corpus, where=None))
