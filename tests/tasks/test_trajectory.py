@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -140,6 +141,32 @@ def test_a_study_of_what_is_forgotten_by_domain(corpus: str, tmp_path: Path) -> 
     for rows in laboratory.trials[0].split.rows.values():
         assert set(laboratory.trials[0].table.numpy("domain")[rows]) == {"a", "b"}
     assert len(Table.open(laboratory.pretraining.corpus)) < 60
+
+
+def test_what_a_model_forgets_in_another_domain_is_its_difference_to_its_start(corpus: str, tmp_path: Path) -> None:
+    table = documents(40, seed=4)
+    at = table.columns.column_names.index("text")
+    other = pa.array([t.upper()[::-1] for t in table.numpy("text")])
+    elsewhere = kept(Table(table.columns.set_column(at, "text", other), name="upside", root=Path()), "planted-upside")
+    general, run = keeps(corpus, 12, None), keeps(elsewhere, 12, (0, 4, 12))
+    study = Study(
+        arms=(
+            Arm(name="start", run=run, stages=(general,), kind="start"),
+            Arm(name="goes on", run=run, stages=(general,)),
+        ),
+        trials=(Trial(task="held-out-worst", corpus=corpus), Trial(task="held-out", called="held-out, new")),
+        corpus=elsewhere,
+        seeds=(0,),
+    )
+    result = compare(study, tmp_path, untold, budget="12 updates")
+    means = {arm: found["mean"] for arm, found in result["arms"].items()}
+    assert result["best"] == "start" and means["goes on"] > means["start"]
+    (way,) = result["probes"]["goes on"]
+    assert way["rate"] > 0 and way["trajectory"][0]["value"] == pytest.approx(
+        result["probes"]["start"][0]["trajectory"][0]["value"]
+    )
+    new = {arm: found["mean"] for arm, found in result["also"]["held-out, new"]["arms"].items()}
+    assert new["goes on"] < new["start"]
 
 
 def test_what_a_user_can_get_wrong(corpus: str, tmp_path: Path) -> None:
