@@ -40,7 +40,7 @@ ENGLISH = "language = 'en' and duration between 0.6 and 4"
 
 def small(updates: int = 2) -> Run:
     run = get("tera:tiny")
-    return replace(run, loop=replace(run.loop, updates=updates))
+    return replace(run, data=replace(run.data, where=None), loop=replace(run.loop, updates=updates))
 
 
 def study(*tasks: str, where: str = SPEAKERS, seeds: tuple[int, ...] = (0, 1), **trial: Any) -> Study:

@@ -103,6 +103,16 @@ def test_no_pre_training_reads_what_is_held(corpus: str, tmp_path: Path) -> None
     assert len(left) == 59 and not {"d1", "again"} & set(left.numpy("id"))
 
 
+def test_an_arm_may_read_rows_of_its_own_but_no_held_ones(corpus: str, tmp_path: Path) -> None:
+    run = reads(corpus)
+    some = replace(run, data=replace(run.data, where="domain = 'a'"))
+    wanted = replace(study(corpus, run), arms=(Arm(name="all", run=run), Arm(name="some", run=some)))
+    laboratory = Laboratory(wanted, tmp_path, untold)
+    whole, part = (Table.open(laboratory.pretraining.own(arm, 0).data.corpus) for arm in wanted.arms)
+    assert whole.name == laboratory.pretraining.corpus
+    assert set(part.numpy("id")) == set(whole.where("domain = 'a'").numpy("id")) < set(whole.numpy("id"))
+
+
 def test_few_rows_are_some_of_more_and_hold_each_class(corpus: str, tmp_path: Path) -> None:
     def taken(count: int | None) -> set[int]:
         trial = Laboratory(
