@@ -205,7 +205,7 @@ def test_law_7_config_survives_json(recipe: str, size: str) -> None:
     changed = override(run, {"seed": "7", "data.where": "duration > 1", "players.0.optim.lr": "0.5"})
     again = from_dict(run, json.loads(json.dumps(to_dict(changed))))
     assert again == changed and again.fingerprint == changed.fingerprint != run.fingerprint
-    assert fingerprint(to_dict(run)) == run.fingerprint
+    assert fingerprint(to_dict(run, named=True)) == run.fingerprint
 
 
 def test_law_8_the_loss_curve_is_the_reference_curve(recipe: str, run: Run, tmp_path: Path) -> None:

@@ -47,12 +47,10 @@ def list_(search: Annotated[str | None, typer.Option(help="Words: what you look 
         raise OvertureError(
             f"no recipe fits {search!r}; there are: " + ", ".join(f"{n} ({e.title})" for n, e in INDEX.items())
         )
-    width = min(shutil.get_terminal_size().columns, 110)
+    width, column = min(shutil.get_terminal_size().columns, 110), max(map(len, INDEX)) + 1
     for _, name, entry in sorted(scored, key=lambda s: s[:2]):
-        typer.echo(f"{name:14} {entry.title} ({entry.paper})")
-        typer.echo(
-            textwrap.fill(f"good for: {entry.good_for}", width, initial_indent=" " * 15, subsequent_indent=" " * 15)
-        )
+        for text in (f"{name:{column}}{entry.title} ({entry.paper})", f"{'':{column}}good for: {entry.good_for}"):
+            typer.echo(textwrap.fill(text, width, subsequent_indent=" " * column))
 
 
 def show(
