@@ -1,5 +1,6 @@
 """overture.tasks.trajectory: language models at the updates that their runs kept; checkpoints kept for it; scores by a column."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.laboratory import Laboratory, compare
 from overture.models.text import Bert, Llama
+from overture.report import comparison_table, write_comparison_report
 from overture.run import Run, log_spaced
 from overture.study import Arm, Study, Trial
 from overture.tasks import find_task, written
@@ -108,7 +110,11 @@ def test_the_worst_update_is_found_on_dev_and_scored_on_test(corpus: str, tmp_pa
 def test_a_study_of_what_is_forgotten_by_domain(corpus: str, tmp_path: Path) -> None:
     run = keeps(corpus, 6, (0, 1, 6))
     study = Study(
-        arms=(Arm(name="untrained", run=run, kind="untrained"), Arm(name="model", run=run)),
+        arms=(
+            Arm(name="tf-idf", run=run, kind="input"),  # does not play
+            Arm(name="untrained", run=run, kind="untrained"),
+            Arm(name="model", run=run),
+        ),
         trials=(
             Trial(task="held-out", by="domain"),
             Trial(task="held-out", where="domain = 'a'", called="held-out, a"),
@@ -137,6 +143,11 @@ def test_a_study_of_what_is_forgotten_by_domain(corpus: str, tmp_path: Path) -> 
     assert detail["value"] == pytest.approx(
         result["also"]["held-out-worst"]["arms"]["untrained"]["mean"]
     )  # its first update is its worst
+    result = json.loads(json.dumps(result, allow_nan=False))
+    folders = {arm: [tmp_path / name for name in names] for arm, names in result["runs"].items()}
+    page = write_comparison_report(result, folders, tmp_path / "page.html").read_text(encoding="utf8")
+    assert "its per character" in page and "domain" in page and "held-out, a" in page
+    assert comparison_table(result).row_count == 2
     laboratory = Laboratory(study, tmp_path, untold)
     for rows in laboratory.trials[0].split.rows.values():
         assert set(laboratory.trials[0].table.numpy("domain")[rows]) == {"a", "b"}
