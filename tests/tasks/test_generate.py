@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from overture.data.encoded import Encoded
 from overture.data.score.pep8 import of_samples
 from overture.data.table import Table
-from overture.data.tokens import Encoded, Tokens
+from overture.data.tokens import Tokens
 from overture.errors import OvertureError
 from overture.models.text import Gpt2, Llama, TextModel
 from overture.tasks.generate import Sampling, bits_per_character, distinct, draw, misalignment, sample, windows, write
@@ -105,6 +106,26 @@ def test_written_text_is_the_continuation_alone() -> None:
     assert told == tokenizer.decode(slowly(model, [SPECIAL.end, bad, *ids], 6, known))
     with pytest.raises(OvertureError, match="no block"):
         write(model, tokenizer, [""], GREEDY, control="aligned")
+
+
+@torch.no_grad()
+def test_a_control_token_is_told_again_after_each_line_and_is_not_of_the_sample() -> None:
+    model, line, good = build(), 60, SPECIAL.block("<|aligned|>")
+    banned = [i for i in range(300) if i not in range(60, 64)]  # so that lines end often
+    model.network.lm_head.weight[SPECIAL.end].zero_()
+    how = Sampling(tokens=14, temperature=1e-4, top_p=1.0)
+    prompts = [[5, good], [5, good, 60, line], [5, good, 61]]
+    found = sample(model, prompts, how, banned=banned, again=(line, good))
+    for prompt, text in zip(prompts, found):
+        ids = list(prompt)
+        while len(ids) < len(prompt) + how.tokens:
+            logits = model.logits(model.hidden(torch.tensor([ids]), torch.tensor([len(ids)]))[0, -1])
+            logits[[*NEVER, *[i for i in banned if i != SPECIAL.end]]] = -torch.inf
+            if ids[-1] != line and int(logits.argmax()) == SPECIAL.end:
+                break
+            ids.append(good if ids[-1] == line else int(logits.argmax()))
+        assert text == [i for i in ids[len(prompt) :] if i != good]
+    assert sum(text.count(line) for text in found) > 3
 
 
 def test_bits_of_a_network_that_knows_nothing() -> None:

@@ -134,7 +134,7 @@ def claim() -> Claim:
             "600 updates of 4,096 tokens at 3 layers of D=128, a vocabulary of 2,048, stand for 3.3 B tokens at GPT-2 small.",
             "512 samples of 128 tokens stand for 4,096 of up to 640, and none is prompted.",
             "Bits per character of held-out programs, good and bad, stand for the KL from GPT-3 on its samples.",
-            "Held-out text has the good token before every line, never paid for; the paper puts one before the whole.",
+            "The good token stands before every line that is written or read, never paid for; the paper's before the first, which a pilot forgot.",
             "At equal tokens the conditional arms read less text, since control tokens are of them.",
         ),
         corpora=(f"overture data get {CORPUS}", f"overture data score {CORPUS} --with pep8 --segments"),

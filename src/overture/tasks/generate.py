@@ -22,8 +22,8 @@ from overture.tasks.metrics import Counts
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from overture.data.encoded import Encoded
     from overture.data.table import Table
-    from overture.data.tokens import Encoded
     from overture.models.text import TextModel
 
 SAMPLE = 14  # purpose of the draws that tokens are chosen by
@@ -48,10 +48,17 @@ class Sampling:
 
 @torch.no_grad()
 def sample(
-    model: "TextModel", prompts: Sequence[Sequence[int]], how: Sampling, *, banned: Sequence[int] = (), batch: int = 64
+    model: "TextModel",
+    prompts: Sequence[Sequence[int]],
+    how: Sampling,
+    *,
+    banned: Sequence[int] = (),
+    again: tuple[int, int] | None = None,
+    batch: int = 64,
 ) -> list[list[int]]:
     """What follows each prompt (ids, one at least), up to the end token, which is left out. Special tokens, blocks and `banned` are never drawn.
 
+    `again`: a line end and a control token, which the network is told after each of them; it counts as a token and is left out as well.
     What is drawn for the n-th prompt depends on (seed, n) and on what the network says, not on the others. Raises OvertureError for a prompt
     that is empty, and where prompt and sample together have more tokens than the network has positions.
     """
@@ -67,13 +74,18 @@ def sample(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for first in range(0, len(order), batch):
         rows = order[first : first + batch]
-        for row, ids in zip(rows, _together(model, [list(prompts[i]) for i in rows], rows, how, never)):
+        for row, ids in zip(rows, _together(model, [list(prompts[i]) for i in rows], rows, how, never, again)):
             found[row] = ids
     return found
 
 
 def _together(
-    model: "TextModel", prompts: list[list[int]], rows: list[int], how: Sampling, never: list[int]
+    model: "TextModel",
+    prompts: list[list[int]],
+    rows: list[int],
+    how: Sampling,
+    never: list[int],
+    again: tuple[int, int] | None,
 ) -> list[list[int]]:
     """The samples of one batch. All are read as far as the shortest prompt goes; a longer one is read on while others write: nothing is padded."""
     from transformers import DynamicCache
@@ -92,13 +104,18 @@ def _together(
         for i, (prompt, text) in enumerate(zip(prompts, texts)):
             if at < len(prompt):
                 drawn[i] = prompt[at]
-            elif drawn[i] == model.special.end or at == len(prompt) + how.tokens:
+            elif at == len(prompt) + how.tokens:
+                going[i] = False
+            elif again is not None and text[-1] == again[0]:
+                drawn[i] = again[1]
+            elif drawn[i] == model.special.end:
                 going[i] = False
             if going[i]:
                 text.append(drawn[i])
         ids = torch.tensor(drawn, device=device)[:, None]
         at += 1
-    return [text[len(prompt) :] for prompt, text in zip(prompts, texts)]
+    told = () if again is None else again[1:]
+    return [[i for i in text[len(prompt) :] if i not in told] for prompt, text in zip(prompts, texts)]
 
 
 def draw(logits: Tensor, luck: np.ndarray, how: Sampling, never: Sequence[int] = ()) -> list[int]:
@@ -121,16 +138,22 @@ def write(
     how: Sampling,
     *,
     control: str | None = None,
+    each_line: bool = False,
     batch: int = 64,
 ) -> list[str]:
     """What follows each prompt ('' for a sample from nothing) at the beginning of a document, under the control token `control` if there is one.
+
+    `each_line`: it is told before every line, not the first alone.
 
     Raises OvertureError, see `sample`, and where the tokens have no block `control`.
     """
     told = [model.special.end] + ([] if control is None else [model.special.block(control)])
     ids = [told + tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
     unused = range(tokenizer.get_vocab_size(), model.vocabulary)
-    return [tokenizer.decode(s, skip_special_tokens=False) for s in sample(model, ids, how, banned=unused, batch=batch)]
+    line_end = tokenizer.encode("\n", add_special_tokens=False).ids[-1]
+    again = (line_end, told[1]) if each_line and control is not None else None
+    found = sample(model, ids, how, banned=unused, again=again, batch=batch)
+    return [tokenizer.decode(s, skip_special_tokens=False) for s in found]
 
 
 def misalignment(

@@ -1,8 +1,8 @@
 """A language model as it is, without anything to learn: the tasks `samples`, what it writes, and `held-out`, what it knows.
 
 The two sides of pre-training with preferences (Korbak et al. 2023, arXiv:2302.08582, section 4). The protocol: 512 samples of up to 128 tokens from
-nothing, at temperature .7 and top-p .9, each drawn with the luck of its number, so that arms are compared luck by luck; their score is counted where
-they end. And the bits per character of the test rows, whatever their score, read in windows as long as the examples of the training.
+nothing, at temperature .7 and top-p .9, a control token told before every line; each drawn with the luck of its number, so that arms are compared
+luck by luck. And the bits per character of the test rows, whatever their score, read in windows as long as the examples of the training.
 """
 
 import time
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from overture.data.encoded import Encoded
 from overture.data.segments import PackSegments
 from overture.data.table import Table
-from overture.data.tokens import Encoded
 from overture.errors import OvertureError, near
 from overture.run import Run
 from overture.tasks import EVENTS, Task, metrics
@@ -60,7 +60,9 @@ def judge(
     if task.metric == "score":
         if task.target not in SCORERS:
             raise OvertureError(f"no scorer of samples gives {task.target!r}. {near(task.target, SCORERS)}")
-        texts = write(model, tokens.tokenizer(table), [""] * SAMPLES, replace(HOW, seed=seed), control=control)
+        texts = write(
+            model, tokens.tokenizer(table), [""] * SAMPLES, replace(HOW, seed=seed), control=control, each_line=True
+        )
         return _result(
             task, misalignment(texts, SCORERS[task.target]()), [str(i) for i in range(SAMPLES)], texts, began
         )
