@@ -31,7 +31,9 @@ def gather(study: Study, home: Path, tell: Tell, processes: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when a process begins
     context = multiprocessing.get_context("spawn")
     records: Queue[tuple[int, dict[str, Any] | str | None]] = context.Queue()
-    waiting, running, failed = list(study.seeds), {}, {}
+    waiting = list(study.seeds)
+    running: dict[int, Any] = {}  # processes by seed
+    failed: dict[int, str] = {}
     try:
         while waiting or running:
             while waiting and len(running) < processes:

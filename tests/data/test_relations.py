@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overture.data.draws import Draws
+from overture.data.encoded import Encoded
 from overture.data.relations import DOCUMENT, PARAGRAPH, SENTENCE, Groups, Pairs, Span, Tree, paragraphs, sentences
 from overture.data.table import Table
 from overture.data.text import padded
-from overture.data.tokens import Encoded, Tokens
+from overture.data.tokens import Tokens
 from overture.errors import OvertureError
 
 FRONT = Tokens(vocabulary=300)

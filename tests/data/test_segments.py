@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overture.data.draws import Draws
+from overture.data.encoded import Encoded
 from overture.data.segments import PackSegments, Prefix, Scores, segments
 from overture.data.table import Table
 from overture.data.text import Pack, padded
-from overture.data.tokens import Encoded, Tokens
+from overture.data.tokens import Tokens
 from overture.errors import OvertureError
 
 TEXTS = ["import os\n\n\ndef f( x ):\n    return x  \n", "é = '日本'\nx=1", "a = 1\n" * 9, "# last\n"]

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overture.data.draws import Draws
+from overture.data.encoded import Encoded
 from overture.data.table import Table
 from overture.data.text import Pack
-from overture.data.tokens import Encoded, Tokens, train
+from overture.data.tokens import Tokens, train
 from overture.data.words import PackWords, words
 
 TEXTS = ["The unhappiest of words, don't count: naïveté 日本 x2.", "Un mot\n\nau milieu", "a", ""]

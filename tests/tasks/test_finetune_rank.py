@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from overture.data.draws import Draws
+from overture.data.encoded import Encoded
 from overture.data.table import Table
-from overture.data.tokens import Encoded, Tokens
+from overture.data.tokens import Tokens
 from overture.errors import OvertureError
 from overture.laboratory import Laboratory, compare
 from overture.models.text import Bert, Llama

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -24,7 +24,9 @@ class Batch:
     def to(self, device: torch.device | str) -> Self:
         if torch.device(device).type == "cpu":
             return self
-        moved = {k: t.to(device, non_blocking=True) for k, t in vars(self).items() if isinstance(t, Tensor)}
+        moved: dict[str, Any] = {
+            k: t.to(device, non_blocking=True) for k, t in vars(self).items() if isinstance(t, Tensor)
+        }
         channels = {k: t.to(device, non_blocking=True) for k, t in self.channels.items()}
         return replace(self, **moved, channels=channels)
 

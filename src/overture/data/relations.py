@@ -19,8 +19,9 @@ from overture.data.text import Example
 from overture.errors import OvertureError
 
 if TYPE_CHECKING:
+    from overture.data.encoded import Encoded
     from overture.data.table import Table
-    from overture.data.tokens import Encoded, Special
+    from overture.data.tokens import Special
 
 SENTENCE, PARAGRAPH, DOCUMENT = 20, 60, 200  # characters at least
 SPANS = 12  # purpose of a draw

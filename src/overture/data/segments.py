@@ -18,8 +18,9 @@ from overture.data.text import Example, Pack, Packed
 from overture.errors import OvertureError, near
 
 if TYPE_CHECKING:
+    from overture.data.encoded import Encoded
     from overture.data.table import Table
-    from overture.data.tokens import Encoded, Special
+    from overture.data.tokens import Special
 
 OMIT, SHUFFLE = 12, 13  # purposes of draws
 ENDS = "segments"

@@ -15,8 +15,9 @@ from overture.data.draws import Draws
 from overture.errors import OvertureError
 
 if TYPE_CHECKING:
+    from overture.data.encoded import Encoded
     from overture.data.table import Table
-    from overture.data.tokens import Encoded, Special
+    from overture.data.tokens import Special
 
 ORDER = 11  # purpose of the draw that orders documents before they are packed
 

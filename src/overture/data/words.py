@@ -12,8 +12,9 @@ from overture.data.draws import Draws
 from overture.data.text import Example, Pack, Packed
 
 if TYPE_CHECKING:
+    from overture.data.encoded import Encoded
     from overture.data.table import Table
-    from overture.data.tokens import Encoded, Special
+    from overture.data.tokens import Special
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ def read_run(folder: Path) -> tuple[Run, dict[str, Any]]:
     return run, about
 
 
-def load_run(folder: Path) -> tuple[Run, torch.nn.Module]:
+def load_run(folder: Path) -> tuple[Run, Any]:
     """The configuration and the trained model (its averaged weights where it kept them) of a run folder, in evaluation mode."""
     run, _ = read_run(folder)
     found = checkpoints(folder)

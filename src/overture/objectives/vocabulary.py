@@ -24,7 +24,7 @@ def token_losses(
         kind = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(kind), weight.to(kind)
         bias = None if bias is None else bias.to(kind)
-    found: tuple[Tensor, Tensor] = _Chunked.apply(hidden, weight, bias, targets, weights)
+    found: tuple[Tensor, Tensor] = _Chunked.apply(hidden, weight, bias, targets, weights)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -28,7 +28,8 @@ from overture.tasks.metrics import Ranking
 from overture.tasks.probe import check_parts, strings
 
 if TYPE_CHECKING:
-    from overture.data.tokens import Encoded, Special
+    from overture.data.encoded import Encoded
+    from overture.data.tokens import Special
 
 CLASSES = ("0", "1")  # of a candidate: wrong, right
 BETWEEN = "\n\n"  # a question and its candidate, in one text

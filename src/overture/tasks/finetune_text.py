@@ -17,9 +17,9 @@ from overture.data.alteration import Alteration
 from overture.data.augment import WaveAugment
 from overture.data.batch import Batch
 from overture.data.draws import Draws
+from overture.data.encoded import Encoded
 from overture.data.table import Table
 from overture.data.text import Whole, padded
-from overture.data.tokens import Encoded
 from overture.errors import OvertureError
 from overture.models.tuned import LatentMask, Tuned
 from overture.run import Assembly, Data, Plan, Run

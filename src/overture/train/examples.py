@@ -7,13 +7,14 @@ and its length is in tokens.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
 
 from overture.data.batch import Batch
 from overture.data.draws import Draws
+from overture.data.encoded import Encoded
 from overture.data.lengths import samples
 from overture.data.mixture import Epochs, composition, rows_of
 from overture.data.plan import BatchPlan, Position
@@ -21,7 +22,7 @@ from overture.data.source import Augmented, Cached, Live, Source, collate, in_or
 from overture.data.table import Table
 from overture.data.text import Examples as Assembled
 from overture.data.text import padded
-from overture.data.tokens import FILE, Encoded
+from overture.data.tokens import FILE
 from overture.errors import OvertureError
 from overture.run import Labelled, Run
 from overture.train.engine import Engine
@@ -67,7 +68,7 @@ class Utterances:
     labels: list[list[int]] | None  # by row, for objectives that learn from a column
     too_short: int  # rows under data.min_seconds, at the highest speed
 
-    unit = "seconds"
+    unit: ClassVar[Literal["seconds", "tokens"]] = "seconds"
 
     @classmethod
     def prepare(cls, run: Run, progress: Progress | None = None) -> Self:
@@ -146,7 +147,7 @@ class Texts:
     assembled: Assembled
     labels: list[list[int]] | None  # by document, for objectives that learn from a column
 
-    unit = "tokens"
+    unit: ClassVar[Literal["seconds", "tokens"]] = "tokens"
 
     @classmethod
     def prepare(cls, run: Run, progress: Progress | None = None) -> Self:
