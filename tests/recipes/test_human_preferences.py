@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from overture.data.draws import Draws
+from overture.data.encoded import Encoded
 from overture.data.segments import PackSegments
 from overture.data.table import Table
-from overture.data.tokens import Encoded
 from overture.models.text import Head
 from overture.objectives.preferences import AdvantageWeighted, RewardWeighted, Unlikelihood
 from overture.recipes.human_preferences import ALIGNED, BETTER_HALF, MISALIGNED, claim, published, tiny
