@@ -22,7 +22,7 @@ from overture.run import Run
 from overture.tasks import EVENTS, metrics
 from overture.tasks.generate import costs
 from overture.tasks.probe import ProbeResult, strings
-from overture.train.examples import documents
+from overture.train.examples import tokens_of
 
 if TYPE_CHECKING:
     from overture.models.text import TextModel
@@ -109,7 +109,7 @@ def judge(
     if len(asked) < len(test):
         tell({"kind": "note", "text": f"{len(test) - len(asked)} of {len(test)} test documents make no item"})
     model.eval()
-    tokenizer = run.frontend.settled(documents(run)).tokenizer(table)
+    tokenizer = tokens_of(run).tokenizer(table)
     windows, sizes = [], []
     for item in asked:
         for option in item.options:

@@ -24,7 +24,7 @@ from overture.errors import OvertureError
 from overture.models.tuned import LatentMask, Tuned
 from overture.run import Assembly, Data, Plan, Run
 from overture.tasks.finetune import Goal
-from overture.train.examples import documents
+from overture.train.examples import tokens_of
 
 BATCH_TOKENS = 8192  # padded, of a forward pass when scoring
 
@@ -42,7 +42,7 @@ class TextRows:
         """
         if run.data.text is None:
             raise OvertureError("a run on text needs data.text: how documents become examples")
-        self.table, self.run = table, replace(run, frontend=run.frontend.settled(documents(run)))
+        self.table, self.run = table, replace(run, frontend=tokens_of(run))
         self.length: int = run.data.text.length  # tokens: positions beyond were never learnt
         self.assembly = kind(length=self.length, framed=not self.encoder.causal)
         encoded = Encoded.open(table, self.run.frontend)

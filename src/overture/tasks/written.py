@@ -22,7 +22,7 @@ from overture.tasks import EVENTS, Task, metrics
 from overture.tasks.generate import Sampling, bits_per_character, distinct, misalignment, write
 from overture.tasks.metrics import Counts
 from overture.tasks.probe import ProbeResult
-from overture.train.examples import documents
+from overture.train.examples import tokens_of
 
 if TYPE_CHECKING:
     from overture.models.text import TextModel
@@ -53,7 +53,7 @@ def judge(
             f"task {task.name!r} is for networks that write, such as Llama or Gpt2; one that fills in has nothing to say here"
         )
     began = time.perf_counter()
-    tokens = run.frontend.settled(documents(run))
+    tokens = tokens_of(run)
     model.eval()
     if control is None and isinstance(run.data.text, PackSegments) and run.data.text.prefix is not None:
         control = run.data.text.prefix.good

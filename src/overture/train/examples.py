@@ -22,7 +22,7 @@ from overture.data.source import Augmented, Cached, Live, Source, collate, in_or
 from overture.data.table import Table
 from overture.data.text import Examples as Assembled
 from overture.data.text import padded
-from overture.data.tokens import FILE
+from overture.data.tokens import FILE, Tokens
 from overture.errors import OvertureError
 from overture.run import Labelled, Run
 from overture.train.engine import Engine
@@ -235,6 +235,12 @@ def documents(run: Run) -> Table:
             f"no row of corpus {run.data.corpus!r} is left to train on: --where {run.data.where!r} leaves none"
         )
     return table.take(run.data.select.rows(table)) if run.data.select else table
+
+
+def tokens_of(run: Run) -> Tokens:
+    """The tokens of a run with their tokenizer named, for rows that it was not trained on. Raises OvertureError as `documents` does."""
+    tokens: Tokens = run.frontend
+    return tokens if tokens.kept or tokens.published else tokens.settled(documents(run))
 
 
 def _values(table: Table, mixed_in: list[Table]) -> dict[str, list[str]]:
