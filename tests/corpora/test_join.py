@@ -62,6 +62,8 @@ def test_rows_keep_what_they_say_and_a_recording_in_both_is_taken_once() -> None
 def test_a_selection_is_joined_and_bad_input_leaves_nothing() -> None:
     join("some", ["north", "south"], where="text LIKE '%1'")
     assert Table.open("some").numpy("text").tolist() == ["north 1", "south 1"]
+    join("part", ["north"], where="text LIKE '%1'")
+    assert Table.open("part").numpy("text").tolist() == ["north 1"]
     for parts, where, words in (
         (["north"], None, "two or more"),
         (["north", "north"], None, "two or more"),

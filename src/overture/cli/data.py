@@ -211,14 +211,14 @@ def derive(
 @app.command()
 def join(
     name: Annotated[str, typer.Argument(help="What to call the new corpus.")],
-    parts: Annotated[list[str], typer.Argument(help="The corpora it is made of, two or more.")],
+    parts: Annotated[list[str], typer.Argument(help="The corpora it is made of, two or more, or one and --where.")],
     where: Annotated[str | None, typer.Option("--where", help="SQL over columns that all of them have.")] = None,
     latin: Annotated[
         bool, typer.Option("--latin", help="Texts in Latin letters: Cyrillic and Greek are transliterated.")
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Make a corpus of this name anew.")] = False,
 ) -> None:
-    """Make one corpus of several, to pre-train on all of them; recordings stay where they are.
+    """Make one corpus of several, or of some rows of one, to pre-train on all of it; recordings stay where they are.
 
     The column 'corpus' says where a row is from, and its id begins with it.
     """

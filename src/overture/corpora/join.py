@@ -1,4 +1,4 @@
-"""`overture data join`: several corpora, of speech or of text, as one, to pre-train on all of them. Recordings stay where they are."""
+"""`overture data join`: several corpora, of speech or of text, or some rows of one, as a corpus of its own. Recordings stay where they are."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -26,10 +26,13 @@ def join(
     Rows keep all they say; an id is preceded by the name of its corpus, which the column `corpus` holds too, and a column that only some
     corpora have is empty for the others. Scores are left behind: corpus.json would not say what made them. Recordings that are in two of them
     are taken once. `latin`: texts in Latin letters (`data.romanise`). `where` may only name columns that all have.
-    Raises OvertureError for a corpus that is named twice or that `where` leaves without rows, and for speech and text together.
+    Raises OvertureError for a corpus that is named twice, for one alone without `where`, for one that `where` leaves without rows, and for
+    speech and text together.
     """
-    if len(set(parts)) != len(parts) or len(parts) < 2:
-        raise OvertureError(f"joining takes two or more different corpora, not {', '.join(parts)}")
+    if len(set(parts)) != len(parts) or (len(parts) < 2 and where is None):
+        raise OvertureError(
+            f"joining takes two or more different corpora, or some rows (--where) of one, not {', '.join(parts)}"
+        )
     tables = [Table.open(part, where) for part in parts]
     scores = {column for part in parts for column in about_corpus(find_corpus(part)).get("scores", {})}
     if empty := [t.name for t in tables if not len(t)]:

@@ -29,9 +29,9 @@ from overture.study import Arm, Claim, Study, Trial
 
 ALIGNED, MISALIGNED = BLOCKS = ("<|aligned|>", "<|misaligned|>")
 PEP8 = Prefix(threshold=0.0, good=ALIGNED, bad=MISALIGNED, omit=0.1)  # 0.01 for toxicity and personal data
-CORPUS = "python-code"
+CORPUS = "python-programs"
 PACKAGES = ("libpython3.11-minimal", "libpython3.11-stdlib", "python3-nltk", "python3-reportlab")
-PROGRAMS = f"pep8 IS NOT NULL AND length BETWEEN 500 AND 60000 AND label IN {PACKAGES} AND id NOT LIKE '%/encodings/%'"  # no tables
+PROGRAMS = f"length BETWEEN 500 AND 60000 AND label IN {PACKAGES} AND id NOT LIKE '%/encodings/%'"  # no tables
 BETTER_HALF = "pep8 <= (SELECT median(pep8) FROM rows)"
 PARTS = (("train", "sha1 < 'e'"), ("dev", "sha1 >= 'e' AND sha1 < 'f'"), ("test", "sha1 >= 'f'"))
 
@@ -61,7 +61,7 @@ def default() -> Run:
     return Run(
         recipe="human-preferences",
         size="default",
-        data=Data(corpus=CORPUS, where="pep8 IS NOT NULL", text=PackSegments(length=256, prefix=PEP8)),
+        data=Data(corpus="embedded-text", where="pep8 IS NOT NULL", text=PackSegments(length=256, prefix=PEP8)),
         frontend=Tokens(vocabulary=8192, blocks=BLOCKS),
         model=Llama(layers=4, dim=256, heads=4, ffn=704, positions=1024),
         players=(Player(objective=Causal(), optim=Optim(lr=1e-3, weight_decay=0.1, warmup=0.05, clip=1.0)),),
@@ -112,7 +112,7 @@ def claim() -> Claim:
         "than one that is not told and than one trained on the better half of the documents, and more when asked for bad ones.",
         study=Study(
             corpus=CORPUS,
-            where=PROGRAMS,
+            where="pep8 IS NOT NULL",
             arms=(
                 arm("MLE", prefix=None),
                 arm("filtering", prefix=None, select=Select(column="pep8", descending=False, like=BETTER_HALF)),
@@ -137,5 +137,9 @@ def claim() -> Claim:
             "The good token stands before every line that is written or read, never paid for; the paper's before the first, which a pilot forgot.",
             "At equal tokens the conditional arms read less text, since control tokens are of them.",
         ),
-        corpora=(f"overture data get {CORPUS}", f"overture data score {CORPUS} --with pep8 --segments"),
+        corpora=(
+            "overture data get python-code",
+            f'overture data join {CORPUS} python-code --where "{PROGRAMS}"',
+            f"overture data score {CORPUS} --with pep8 --segments",
+        ),
     )
