@@ -26,6 +26,8 @@ def attention(
     Without a mask everything may be read, and in a layer that says `is_causal` what came before. Keys and values may have fewer heads
     than queries, which then share them in order.
     """
+    if torch.is_autocast_enabled(query.device.type):  # rotary positions leave queries and keys in fp32
+        query, key, value = (x.to(torch.get_autocast_dtype(query.device.type)) for x in (query, key, value))
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         out, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
