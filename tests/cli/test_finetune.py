@@ -110,7 +110,7 @@ def test_problems_are_told_by_row_and_kept(overture: Overture, elsewhere: Path) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["terra:tiny", *QUICK], "no recipe 'terra'. Did you mean 'tera'?"),
+        (["terra:tiny", *QUICK], "no recipe 'terra'. Did you mean 'tera'"),
         (["tera:tny", *QUICK], "no size 'tny'. Did you mean 'tiny'?"),
         (["tera:tiny", *QUICK, "--units", "letters"], "no units 'letters'"),
         (["tera:tiny", *QUICK, "--units", "phones"], "need a language"),

@@ -79,7 +79,7 @@ def test_show_takes_changes(overture: Overture) -> None:
         (["show", "ter"], "no recipe 'ter'. Did you mean 'tera'?"),
         (["show", "tera:publishd"], "no size 'publishd'. Did you mean 'published'?"),
         (["show", "tera", "--set", "model.layer=4"], "no field 'layer'. Did you mean 'model.layers'"),
-        (["run", "terra:tiny"], "no recipe 'terra'. Did you mean 'tera'?"),
+        (["run", "terra:tiny"], "no recipe 'terra'. Did you mean 'tera'"),
         (["run", "tera:tiny", "--set", "players.0.optim.l=1"], "no field 'l'. Did you mean 'players.0.optim.lr'"),
         (["run", "tera:tiny", "--set", "loop.updates=many"], "--set loop.updates: 'many' is not a whole number"),
         (["run", "tera:tiny", "--set", "loop.updates"], "--set loop.updates: write FIELD=VALUE"),

@@ -15,6 +15,7 @@ numbers or weights out.
 import hashlib
 import json
 import os
+import shutil
 import re
 from functools import cached_property
 from pathlib import Path
@@ -190,7 +191,12 @@ class Table:
             pq.write_table(self.columns, part / "table.parquet")
             about = {"name": name, "root": str(self.root.resolve()), "rows_of": self.name}
             (part / "corpus.json").write_text(json.dumps(about, indent=1), encoding="utf8")
-            part.rename(folder)
+            try:
+                part.rename(folder)
+            except OSError:
+                if not (folder / "table.parquet").exists():
+                    raise
+                shutil.rmtree(part)  # another process was as fast, and wrote the same
         return name
 
     @property

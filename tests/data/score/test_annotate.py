@@ -158,14 +158,14 @@ def test_what_comes_with_overture_is_scored_under_another_name() -> None:
 
 
 def test_recordings_that_are_altered_lose_their_scores() -> None:
-    Table.open("embedded", "duration < 0.9 AND speaker = 'bob'").save("few")
-    annotate("few", {"snr": scorer("snr")})
-    derive("few-noisy", "few", WaveAugment(speed=(1.0,), mulaw=True, share=1.0))
-    noisy = Table.open("few-noisy")
-    assert len(noisy) == len(Table.open("few")) and "snr" not in noisy.columns.column_names
+    Table.open("embedded", "duration < 0.9 AND speaker = 'bob'").save("bob")
+    annotate("bob", {"snr": scorer("snr")})
+    derive("bob-noisy", "bob", WaveAugment(speed=(1.0,), mulaw=True, share=1.0))
+    noisy = Table.open("bob-noisy")
+    assert len(noisy) == len(Table.open("bob")) and "snr" not in noisy.columns.column_names
     # scores of the parent that come later do not make it another corpus
-    annotate("few", {"length": scorer("length")})
-    assert derive("few-noisy", "few", WaveAugment(speed=(1.0,), mulaw=True, share=1.0))["rows"] == len(noisy)
+    annotate("bob", {"length": scorer("length")})
+    assert derive("bob-noisy", "bob", WaveAugment(speed=(1.0,), mulaw=True, share=1.0))["rows"] == len(noisy)
 
 
 @pytest.fixture(scope="module")
