@@ -15,8 +15,8 @@ numbers or weights out.
 import hashlib
 import json
 import os
-import shutil
 import re
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
