@@ -1,8 +1,13 @@
 """Seeds side by side: the study finds everything done, and what fails is told with its seed."""
 
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from overture import ahead
@@ -33,3 +38,29 @@ def test_a_study_finds_done_what_its_seeds_did_side_by_side(tmp_path: Path, monk
 def test_a_seed_that_fails_is_named(tmp_path: Path) -> None:
     with pytest.raises(OvertureError, match=r"seed 0 failed.*needs at least two values"):
         ahead.gather(study("speaker-id", seeds=(0,), min_count=10_000), tmp_path, untold, processes=1)
+
+
+def sleeper() -> None:
+    threading.Thread(target=ahead._end_with_parent, daemon=True).start()
+    time.sleep(120)
+
+
+def test_seeds_end_with_whoever_started_them() -> None:
+    """Else they would go on unseen, on runs that the same command takes up again."""
+    code = (
+        "import multiprocessing, time; from tests.test_ahead import sleeper\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=sleeper)\n"
+        "    child.start(); print(child.pid, flush=True); time.sleep(120)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        until = time.monotonic() + 60
+        while child.num_threads() < 2 and time.monotonic() < until:  # it has not come to its own code yet
+            time.sleep(0.1)
+        parent.kill()
+        gone, alive = psutil.wait_procs([child], timeout=30)
+    assert gone and not alive

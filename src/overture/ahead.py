@@ -7,6 +7,8 @@ not at all. A process that fails is told with its seed, the others go on to thei
 
 import multiprocessing
 import os
+import signal
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,6 +75,7 @@ def _work(study: Study, home: Path, records: "Queue[tuple[int, dict[str, Any] | 
     from overture.laboratory import Laboratory
 
     (seed,) = study.seeds
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def tell(record: dict[str, Any]) -> None:
         if record["kind"] in TOLD:
@@ -86,3 +89,11 @@ def _work(study: Study, home: Path, records: "Queue[tuple[int, dict[str, Any] | 
         records.put((seed, traceback.format_exc()))
     else:
         records.put((seed, None))
+
+
+def _end_with_parent() -> None:
+    """End this process, with a checkpoint, when the one that started it is gone: nobody is to work on a run that others take up again."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
