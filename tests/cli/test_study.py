@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from overture.cli.study import in_words, parse_budget, speed_of, updates_for
+from overture.cli.study import in_words, parse_budget, speed_of, uneven, updates_for
 from overture.data.features import LogMel
 from overture.errors import OvertureError
 from overture.recipes import get
@@ -294,3 +294,9 @@ def test_a_checkpoint_of_ones_own_is_compared_as_it_is(
                 and p.name not in result["runs"]["tera:tiny"])  # fmt: skip
     refused = overture("compare", f"runs/{other.name}", *words)
     assert refused.status != 0 and "recordings that this study is tuned or scored" in " ".join(refused.err.split())
+
+
+def test_uneven_times_are_owned_up_to() -> None:
+    assert uneven({"tera": 100.0, "ssast": 149.0}, 120.0, "2m") == []
+    (text,) = uneven({"tera": 110.0, "ssast": 90.0, "w2v-bert": 284.0}, 120.0, "2m")
+    assert "Not at equal time: of 2m a run, ssast 90 s, w2v-bert 284 s" in text and "tera" not in text

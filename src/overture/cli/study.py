@@ -25,6 +25,7 @@ MEASURED = {
     "tok": ("tokens per update", 1.0),
 }  # by the unit of a budget
 FEWEST = 10  # updates of a run in a comparison
+EVEN = 1.25  # how far from its budget a run's time may be, as a factor
 TIMES, UPDATES = 3, 4  # short measurements of a recipe's speed, and the updates of one
 BUDGET = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(s|m|h|h-audio|tok|flop)")
 
@@ -152,6 +153,8 @@ def compare(
             seeds=tuple(range(seeds)),
         )
         result = conduct(study, runs, live.record, budget=budget) | {"calibration": measured}
+    seconds = {arm: cost["seconds"] for arm, cost in result["cost_by_arm"].items() if arm in measured}
+    result["deviations"] = uneven(seconds, amount, budget) if unit == "s" else []
     folders = {arm: [runs / name for name in found] for arm, found in result["runs"].items()}
     recipe_names = "-".join(dict.fromkeys(Path(n).name.replace(":", "-") for n in names))
     stem = f"compare-{recipe_names}-{fingerprint([study, budget])[:6]}"
@@ -161,8 +164,26 @@ def compare(
     sure = "and its lead over every other is real" if result["best_is_real"] else "but its lead could be chance"
     console.print(f"best: {result['best']}, {sure}")
     _print_stopped(console, result)
+    for text in result["deviations"]:
+        console.print(f"[yellow]note[/yellow] {text}", soft_wrap=True)
     console.print(f"result: {path}", soft_wrap=True)
     console.print(f"report: {write_comparison_report(result, folders, path.with_suffix('.html'))}", soft_wrap=True)
+
+
+def uneven(seconds: "Mapping[str, float]", budget: float, said: str) -> list[str]:
+    """What a comparison at equal time has to own up to: recipes whose runs took much more or less of a quiet budget (s) than others.
+
+    `seconds`: of training, a recipe's mean. Updates are counted out beforehand, so that a study can go on; load then or now makes them uneven.
+    """
+    far = {name: took for name, took in seconds.items() if not budget / EVEN <= took <= budget * EVEN}
+    if not far:
+        return []
+    took = ", ".join(f"{name} {value:.0f} s" for name, value in far.items())
+    text = (
+        f"Not at equal time: of {said} a run, {took}, since other work was on the machine when updates were timed, or in training. Give the "
+        "command again when it is quiet, with another --runs."
+    )
+    return [text]
 
 
 def _print_stopped(console: "Console", result: dict[str, Any]) -> None:
