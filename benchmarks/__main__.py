@@ -1,6 +1,6 @@
 """All benchmarks, or their table.
 
-python -m benchmarks          run all six, one after the other (20 minutes on two quiet cores)
+python -m benchmarks          run all seven, one after the other (25 minutes on two quiet cores)
 python -m benchmarks table    write the table in README.md from results/*.json
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ALL = ("list_time", "resume_time", "tera_step", "wav2vec2_step", "ctc_decode", "audio_to_batches")
+ALL = ("list_time", "resume_time", "tera_step", "wav2vec2_step", "text_step", "ctc_decode", "audio_to_batches")
 BEGIN, END = "<!-- made by `python -m benchmarks table` -->", "<!-- end -->"
 
 
@@ -32,6 +32,16 @@ def more(name: str, result: dict[str, Any]) -> list[str]:
             f"measured {at['precision']} matrix-product peak; faster than "
             + ", ".join(f"{peer} {ratio:.2f} times" for peer, ratio in at["ratio"].items())
             for size, at in result["sizes"].items()
+        ]
+    if name == "text_step":
+        return [
+            f"- {model}: {at['tokens_per_s']['ours']:,.0f} tokens a second, {at['gflop_per_s']:.0f} GFLOP/s, {at['share_of_matrix_peak']:.0%} of "
+            f"the measured {at['precision']} matrix-product peak, {at['ours']['peak_memory_mb']} MB; "
+            + ", ".join(
+                f"{ratio:.2f} times as fast as {peer} ({at[peer]['peak_memory_mb']} MB)"
+                for peer, ratio in at["ratio"].items()
+            )
+            for model, at in result["sizes"].items()
         ]
     if name == "audio_to_batches":
         sides = {"ours": result["ours"], "lhotse": result["peer"], "ours, log-mel": result["log_mel"]}

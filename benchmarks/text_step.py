@@ -1,7 +1,7 @@
 """One update of a small language model (forward, backward, clipping, AdamW) on the same 4,096 tokens: head-to-head B4.
 
 COMMAND   python benchmarks/text_step.py
-RUNTIME   3 minutes on two cores
+RUNTIME   5 minutes on two cores
 
 Two networks of 4 layers, D=256, a vocabulary of 8,192: a Llama by causal, a BERT by masked language modelling. Ours is `Trainer.step` as
 `overture run` calls it. The peers:
