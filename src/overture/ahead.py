@@ -1,7 +1,7 @@
 """The seeds of a study, each in a process of its own, so that the study itself finds everything done.
 
-Small networks gain next to nothing from a second thread (one update of SSAST's laptop size: 0.40 s with one, 0.41 s with two), so as many seeds as
-there are cores take hardly longer than one. Seeds share no run and no judgement; what they do share (features, tokens) is written whole or
+Small networks gain next to nothing from a second thread (docs/lab-log.md), so as many seeds as there are cores take hardly longer than one.
+Seeds share no run and no judgement; what they do share (features, tokens) is written whole or
 not at all. A process that fails is told with its seed, the others go on to their end first.
 """
 
