@@ -28,12 +28,18 @@ class Step:
     def fingerprint(self) -> str:
         return fingerprint([self.name, self.made_of, [i.fingerprint for i in self.inputs]])
 
+    def folder(self, home: Path) -> Path:
+        return home / f"{self.name}-{self.fingerprint}"
+
+    def done(self, home: Path) -> bool:
+        return (self.folder(home) / "step.json").exists()
+
     def perform(self, home: Path) -> Path:
         """The folder of the artifact under `home`, made now if it is not there."""
         for step in self.inputs:
             step.perform(home)
-        folder = home / f"{self.name}-{self.fingerprint}"
-        if not (folder / "step.json").exists():
+        folder = self.folder(home)
+        if not self.done(home):
             folder.mkdir(parents=True, exist_ok=True)
             begun = time.perf_counter()
             self.make(folder)
@@ -41,7 +47,7 @@ class Step:
                 "name": self.name,
                 "fingerprint": self.fingerprint,
                 "made_of": to_dict(self.made_of),
-                "inputs": [f"{i.name}-{i.fingerprint}" for i in self.inputs],
+                "inputs": [i.folder(home).name for i in self.inputs],
                 "seconds": time.perf_counter() - begun,
             }
             jsonfile.write(folder / "step.json", record)

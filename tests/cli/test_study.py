@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from overture.cli.study import in_words, parse_budget, speed_of, uneven, updates_for
+from overture.cli.study import TIMES, in_words, parse_budget, speeds_of, uneven, updates_for
 from overture.data.features import LogMel
 from overture.errors import OvertureError
 from overture.recipes import get
@@ -68,7 +68,7 @@ def test_a_budget_is_so_many_updates_of_the_fastest_measurement_kept(
 
     monkeypatch.setattr("overture.train.speed.measure", measure)
     run = get("tera:tiny")
-    speed = speed_of(run, tmp_path, times=3)
+    speed = speeds_of({"tera": run}, tmp_path, times=3)["tera"]
     assert (speed["seconds per update"], speed["measured"]) == (0.5, [0.8, 0.5, 2.0]) and len(asked) == 3
     assert updates_for(speed, *parse_budget("1m")) == 120
     assert updates_for(speed, *parse_budget("5h-audio")) == 500
@@ -76,9 +76,22 @@ def test_a_budget_is_so_many_updates_of_the_fastest_measurement_kept(
     assert updates_for(speed, *parse_budget("1s")) == 2
     assert in_words(speed, 120, "1m", "s") == "1m are 120 updates of 0.5 s (fastest of 0.8, 0.5, 2 s)"
     assert in_words(speed, 500, "5h-audio", "h-audio") == "5h-audio are 500 updates of 36 s of audio"
-    assert speed_of(run, tmp_path, times=3) == speed and len(asked) == 3  # a study that goes on keeps its plan
-    speed_of(get("tera"), tmp_path, times=1)
-    assert asked == [run.fingerprint] * 3 + [get("tera").fingerprint]
+    again = speeds_of({"tera": run}, tmp_path, times=3)
+    assert again["tera"] == speed and len(asked) == 3  # a study that goes on keeps its plan
+
+
+def test_recipes_take_turns_in_being_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    slow = iter([1.0, 1.0, 3.0, 3.0, 3.0, 3.0])  # a machine that is slow for the second half is so for both
+
+    def measure(run: Any, updates: int) -> dict[str, float]:
+        asked.append(run.recipe)
+        return {"seconds per update": next(slow)}
+
+    monkeypatch.setattr("overture.train.speed.measure", measure)
+    found = speeds_of({name: get(f"{name}:tiny") for name in ("tera", "ssast")}, tmp_path, times=3)
+    assert asked == ["tera", "ssast"] * 3
+    assert [found[name]["seconds per update"] for name in ("tera", "ssast")] == [1.0, 1.0]
 
 
 def test_recipes_of_different_front_ends_are_compared(
@@ -102,7 +115,7 @@ def test_recipes_of_different_front_ends_are_compared(
     assert result["kinds"]["log-mel of forty"] == "input" and result["kinds"]["waves, untrained"] == "untrained"
     for name in known:
         speed = result["calibration"][name]
-        assert speed["seconds per update"] == min(speed["measured"]) and len(speed["measured"]) == 3
+        assert speed["seconds per update"] == min(speed["measured"]) and len(speed["measured"]) == TIMES
         updates = updates_for(speed, 0.2, "s")
         assert f"{name}: 0.2s are {updates:,} updates of {speed['seconds per update']:.3g} s (fastest of " in answer.out
         assert result["cost_by_arm"][name]["updates"] == max(10, updates)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,7 @@ MEASURED = {
 }  # by the unit of a budget
 FEWEST = 10  # updates of a run in a comparison
 EVEN = 1.25  # how far from its budget a run's time may be, as a factor
-TIMES, UPDATES = 3, 4  # short measurements of a recipe's speed, and the updates of one
+TIMES, UPDATES = 5, 5  # short measurements of a recipe's speed, and the updates of one
 BUDGET = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(s|m|h|h-audio|tok|flop)")
 
 
@@ -119,31 +120,34 @@ def compare(
         fits(find_task(named), text, data)
     console = Console()
     arms: list[Arm] = []
-    measured: dict[str, dict[str, Any]] = {}
     with Live(console) as live:
+        runs_of: dict[str, Run] = {}
         for name in dict.fromkeys(names):
             run, start, _ = started(name, runs)
             if run.on_text != text:
                 raise OvertureError(
                     f"{name} {'reads text' if run.on_text else 'hears speech'}, and corpus {data!r} is {'text' if text else 'speech'}"
                 )
-            run = replace(run, data=replace(run.data, corpus=data, where=where), start=start)
-            if start is None:
-                live.record({"kind": "stage", "text": f"{name}: how many updates are {budget}?"})
-                measured[name] = speed = speed_of(run, runs, times=TIMES if unit == "s" else 1)
-                updates = updates_for(speed, amount, unit)
-                live.record({"kind": "stage", "text": f"{name}: {in_words(speed, updates, budget, unit)}"})
+            runs_of[name] = replace(run, data=replace(run.data, corpus=data, where=where), start=start)
+        trained = {name: run for name, run in runs_of.items() if run.start is None}
+        if trained:
+            live.record({"kind": "stage", "text": f"how many updates are {budget}? ({', '.join(trained)})"})
+        measured = speeds_of(trained, runs, times=TIMES if unit == "s" else 1)
+        for name, run in runs_of.items():
+            if name in measured:
+                updates = updates_for(measured[name], amount, unit)
+                live.record({"kind": "stage", "text": f"{name}: {in_words(measured[name], updates, budget, unit)}"})
                 if updates < FEWEST:
                     live.record({"kind": "note", "text": f"{budget} pays for {updates} updates; {FEWEST} are made"})
                 run = replace(run, loop=replace(run.loop, updates=max(FEWEST, updates)))
             else:
-                run = replace(run, start_weights=weights_fingerprint(Origin.open(start, runs).weights()))
+                run = replace(run, start_weights=weights_fingerprint(Origin.open(str(run.start), runs).weights()))
             control = Arm(name=control_name(name, run, arms), run=run, kind="input")
             if not any(a.kind == "input" and a.input_frontend == control.input_frontend for a in arms):
                 arms.append(control)
             arms += [
                 Arm(name=f"{name}, untrained", run=replace(run, start=None, start_weights=None), kind="untrained"),
-                Arm(name=name, run=run, kind="trained" if start is None else "start"),
+                Arm(name=name, run=run, kind="trained" if name in measured else "start"),
             ]
         study = Study(
             arms=tuple(arms),
@@ -229,23 +233,32 @@ def control_name(recipe: str, run: "Run", arms: "Sequence[Arm]") -> str:
     return name if all(a.name != name for a in arms) else f"{name} of {recipe}"
 
 
-def speed_of(run: "Run", home: Path, *, times: int) -> dict[str, Any]:
-    """How fast `run` is on this machine and what an update is; measured once and kept, so that a study that goes on keeps its plan.
+def speeds_of(runs: "Mapping[str, Run]", home: Path, *, times: int) -> dict[str, dict[str, Any]]:
+    """How fast each of `runs` is on this machine and what an update is; measured once and kept, so that a study that goes on keeps its plan.
 
-    The fastest of so many short measurements, each after updates to warm up: other load can only make one slower.
+    The fastest of so many short measurements, each after updates to warm up: other load can only make one slower. Runs take turns, so
+    that minutes in which the machine is slow are bad for all of them alike.
     """
     from overture.steps import Step
     from overture.train.speed import measure
 
-    def calibrate(folder: Path) -> None:
-        found = [measure(run, UPDATES) for _ in range(times)]
-        seconds = [one["seconds per update"] for one in found]
-        fastest = min(found, key=lambda one: one["seconds per update"])
-        jsonfile.write(folder / "speed.json", {**fastest, "measured": seconds})
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
 
-    made_of = {"run": run, "measurements": times, "updates": UPDATES}
-    folder = Step("speed", made_of, calibrate).perform(home / "judged")
-    return jsonfile.read_object(folder / "speed.json")
+    def keep(name: str, folder: Path) -> None:
+        fastest = min(found[name], key=lambda one: one["seconds per update"])
+        jsonfile.write(
+            folder / "speed.json", {**fastest, "measured": [one["seconds per update"] for one in found[name]]}
+        )
+
+    steps = {
+        name: Step("speed", {"run": run, "measurements": times, "updates": UPDATES}, partial(keep, name))
+        for name, run in runs.items()
+    }
+    unknown = [name for name, step in steps.items() if not step.done(home / "judged")]
+    for _ in range(times):
+        for name in unknown:
+            found[name].append(measure(runs[name], UPDATES))
+    return {name: jsonfile.read_object(step.perform(home / "judged") / "speed.json") for name, step in steps.items()}
 
 
 def cost_of(speed: "Mapping[str, Any]", unit: str) -> float:
