@@ -158,6 +158,15 @@ def log_spaced(updates: int, count: int = 10) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grow:
+    """How the weights of a smaller network become those of a larger one, in which the run goes on (see `overture.models.surgery`)."""
+
+    # fpi: wider by copies that preserve the function, then deeper; aki: what is new from the layer above; copy: into a corner, the rest
+    # fresh; stack: deeper alone. What is copied is drawn from the run's seed.
+    method: Literal["fpi", "aki", "copy", "stack"] = "aki"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A complete training run."""
 
@@ -173,6 +182,7 @@ class Run:
     start: str | None = None  # what the encoder (or the whole model) starts from: the last weights of a run folder
     # beside this one, or a wav2vec 2.0 checkpoint folder of transformers (see `overture.models.start`)
     start_weights: str | None = None  # hash of these weights, so that another start is another run
+    grow: Grow | None = field(default=None, metadata=LATER)  # where the start is a smaller network of the same kind
 
     @property
     def on_text(self) -> bool:
