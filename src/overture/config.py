@@ -115,6 +115,12 @@ def _having(hint: Any, names: set[str]) -> list[Any]:
     return [k for k in kinds if names <= _fields(k)] or kinds[:1]
 
 
+def _kinds(hint: Any, names: set[str]) -> list[Any]:
+    """The same of a whole record: of dataclasses one of which has all fields of another, that which has these and no more."""
+    found = _having(hint, names)
+    return [k for k in found if _fields(k) == names] or found
+
+
 def _fields(kind: Any) -> set[str]:
     return {f.name for f in dataclasses.fields(kind)}
 
@@ -132,7 +138,7 @@ def _literal(text: str, hint: Any) -> Any:
 def _coerce(value: Any, hint: Any, current: Any, where: str) -> Any:
     """`value` as the type `hint`; `current` tells which dataclass stands in a field that may hold several."""
     if dataclasses.is_dataclass(current) and not isinstance(current, type) and isinstance(value, Mapping):
-        kinds = _having(hint, set(value))
+        kinds = _kinds(hint, set(value))
         if not kinds or type(current) in kinds:
             return from_dict(current, value, where=where)
     origin = typing.get_origin(hint)
@@ -140,7 +146,7 @@ def _coerce(value: Any, hint: Any, current: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in options:
             return None
-        if isinstance(value, Mapping) and (classes := _having(hint, set(value))):
+        if isinstance(value, Mapping) and (classes := _kinds(hint, set(value))):
             return from_dict(typing.cast(Any, classes[0])(), value, where=where)
         for option in sorted((o for o in options if o is not type(None)), key=lambda o: o is str):
             try:

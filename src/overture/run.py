@@ -13,6 +13,7 @@ from overture.data.mixture import Fixed, Matched, Mixture
 from overture.data.order import Order
 from overture.data.select import Select
 from overture.data.tokens import Tokens
+from overture.models.transforms import Lora, LowRank, Masked, SparseLowRank
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +117,11 @@ class Optim:
     hold: float = 0.0  # share of all updates at full rate
     final: float = 0.0  # rate at the end, as a share of lr
     decay: Literal["linear", "exponential"] = "linear"  # exponential, to a `final` above 0: the third of three stages
-    clip: float = 5.0  # largest gradient norm
+    clip: float | None = 5.0  # largest gradient norm; None: not clipped
+    in_backward: bool | None = field(
+        default=None, metadata=LATER
+    )  # each parameter steps as soon as its gradient is whole, and that is freed: less memory; without accumulation and clipping
+    states: Literal["8bit"] | None = field(default=None, metadata=LATER)  # of AdamW, in blocks of 256; None: fp32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +187,8 @@ class Run:
     start: str | None = None  # what the encoder (or the whole model) starts from: the last weights of a run folder
     # beside this one, or a wav2vec 2.0 checkpoint folder of transformers (see `overture.models.start`)
     start_weights: str | None = None  # hash of these weights, so that another start is another run
+    # how its linear layers are parameterised while it is trained; None: dense. Whatever reads its weights sees dense ones
+    transform: LowRank | SparseLowRank | Masked | Lora | None = field(default=None, metadata=LATER)
     grow: Grow | None = field(default=None, metadata=LATER)  # where the start is a smaller network of the same kind
 
     @property

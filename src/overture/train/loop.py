@@ -27,6 +27,7 @@ from overture.config import to_dict
 from overture.data.draws import Draws
 from overture.errors import OvertureError
 from overture.models import start as starts
+from overture.models.transforms.apply import apply
 from overture.run import Learning, Player, Run
 from overture.train import health
 from overture.train import state as checkpoint
@@ -59,6 +60,8 @@ class Trainer:
         torch.manual_seed(run.seed)
         model: nn.Module = run.model.build(run.frontend)
         self.start = None if run.start is None else starts.load(run, model, home or Path("runs"))
+        if run.transform is not None:
+            apply(model, run.transform, seed=run.seed, trained=run.start is not None)
         model = model.to(engine.device).train()
         own = share_parameters(model, run.players)
         if engine.world > 1 and engine.kind == "fsdp" and len(run.players) > 1:

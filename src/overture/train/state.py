@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from overture.data.plan import Position
 from overture.errors import OvertureError
+from overture.models.transforms.linear import factored, merged
 from overture.train.engine import Engine
 
 
@@ -151,6 +152,7 @@ def restore(state: State, folder: Path) -> bool:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The weights of a checkpoint by name (the averaged ones where the run kept an average), of whatever model; nothing of an optimizer.
+    Of layers under a transform the dense matrices that they make.
 
     Raises OvertureError when it is damaged.
     """
@@ -166,11 +168,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             dcp.load(weights, storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=True)
     except (OSError, ValueError, KeyError, dcp.CheckpointException, SafetensorError) as error:
         raise OvertureError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
-    return {n: weights[s] for n, s in source.items()}
+    return merged({n: weights[s] for n, s in source.items()})
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """The weights of a checkpoint (the averaged ones where the run kept an average) into `model`, all of them or an error."""
+    """The weights of a checkpoint (the averaged ones where the run kept an average) into `model`, all of them or an error; into a dense
+    network also those that were trained under a transform."""
     from safetensors import safe_open
 
     names = set()
@@ -178,6 +181,9 @@ def load_weights(path: Path, model: nn.Module) -> None:
         with safe_open(file, framework="pt") as shard:
             names |= set(shard.keys())
     own = stored(model)
+    if factored({n.removeprefix("model/"): None for n in names}) and not factored(own):
+        _copy(read_weights(path), own, path)
+        return
     source = {n: (f"ema/{n}" if f"ema/{n}" in names else f"model/{n}") for n in own}
     if missing := [n for n, s in source.items() if s not in names]:
         raise OvertureError(f"{path} has no weights for {', '.join(missing[:5])}: it is of another model")
@@ -187,6 +193,15 @@ def load_weights(path: Path, model: nn.Module) -> None:
             dcp.load(weights, storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=True)
         except (ValueError, dcp.CheckpointException) as error:
             raise OvertureError(f"{path} has weights of other sizes: it is of another model") from error
+
+
+@torch.no_grad()
+def _copy(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> None:
+    """`weights` into the tensors of a network, all of them or an error."""
+    if wrong := [n for n, v in own.items() if n not in weights or weights[n].shape != v.shape]:
+        raise OvertureError(f"{path} has no weights of that size for {', '.join(wrong[:5])}: it is of another model")
+    for name, value in own.items():
+        value.copy_(weights[name])
 
 
 @contextmanager
