@@ -174,6 +174,11 @@ class GradientWatch:
     def __init__(self, parameters: Mapping[str, nn.Parameter], patience: int = 20) -> None:
         self.waiting, self.patience, self.seen = dict(parameters), patience, 0
 
+    def saw(self, parameter: nn.Parameter) -> None:
+        """Call for a parameter whose gradient will be gone when `look` is called."""
+        if self.waiting and parameter.grad is not None and _any(parameter.grad):
+            self.waiting = {n: p for n, p in self.waiting.items() if p is not parameter}
+
     def look(self) -> Finding | None:
         """Call after each backward pass; a finding when patience is over and parameters are still without gradient."""
         if not self.waiting:

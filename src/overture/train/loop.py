@@ -9,7 +9,7 @@ import platform
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from overture.train import health
 from overture.train import state as checkpoint
 from overture.train.engine import Engine, TrainStep
 from overture.train.examples import Batches, Training
-from overture.train.optim import build_optimizer, clip_, frozen_now, rate, share_parameters
+from overture.train.optim import InBackward, build_optimizer, clip_, frozen_now, rate, share_parameters
 from overture.train.track import JsonlTracker, Tracker
 
 Record = dict[str, Any]
@@ -81,6 +81,12 @@ class Trainer:
         )
         self.bf16 = engine.bf16(run.loop.precision)
         self.gradients = health.GradientWatch(trained)
+        self.early = [
+            InBackward(parameters, self.state.optimizers[p.name], p.optim, engine.world, self.gradients)
+            if p.optim.in_backward
+            else None
+            for p, parameters in zip(run.players, own)
+        ]
         learnt = [p.objective.learns for p in run.players if isinstance(p.objective, Learning)]
         self.motion = health.MotionWatch(model, learnt)
 
@@ -98,11 +104,18 @@ class Trainer:
                 parameter.requires_grad_(True)
 
     def backward(self, index: int, batches: Batches, draws: Draws, resting: Sequence[nn.Parameter] = ()) -> Pass:
-        """Gradients of player `index`, divided by the global number of targets and clipped; none of `resting`.
+        """Gradients of player `index`, divided by the global number of targets and clipped; none of `resting`. Where its optimizer works in the
+        backward pass (and is not switched off), parameters have stepped and there are no gradients left.
 
         DDP and FSDP wait for a gradient of each parameter that they were given: there those of `resting` are computed and dropped.
         """
         player, wrapped, own = self.run.players[index], self.wrapped[index], self.parameters[index]
+        early = self.early[index]
+        if early is not None and len(batches) > 1:
+            raise OvertureError(
+                f"players.{index}.optim.in_backward steps after each micro-batch, and this update has {len(batches)}: raise plan.micro and "
+                "plan.longest_squared, or lower plan.update"
+            )
         self.state.optimizers[player.name].zero_grad(set_to_none=True)
         total = torch.zeros(2, dtype=torch.float64, device=self.engine.device)  # loss sum, targets
         with self._only(player, resting if self.engine.world == 1 else ()):
@@ -111,10 +124,14 @@ class Trainer:
                 with self.engine.accumulate(wrapped, last=i == len(batches) - 1):
                     with torch.autocast(self.engine.device.type, torch.bfloat16, enabled=self.bf16):
                         loss = wrapped(batch.to(self.engine.device), draws)
+                    if early is not None:
+                        early.begin(loss)
                     (loss.sum * float(real)).backward()
                 if real:
                     total += torch.stack([loss.sum.detach().double(), loss.targets.double()])
         loss_sum, targets = self.engine.sum(total).tolist()
+        if early is not None:
+            return Pass(loss_sum / max(targets, 1.0), targets, early.norm, loss.watch, loss.frames)
         for parameter in resting:
             parameter.grad = None
         gradients = [p.grad for p in own.values() if p.grad is not None]
@@ -150,7 +167,8 @@ class Trainer:
     def step(self, batches: Batches) -> tuple[Record, Pass, list[health.Finding]]:
         """One update: the numbers to record, those of the first player to look into, and what health finds.
 
-        Where these are not finite, no weight of the player at fault has changed.
+        Where these are not finite, no weight of the player at fault has changed (of one that steps in the backward pass, none whose own
+        gradient was not finite).
         """
         state, run = self.state, self.run
         draws = Draws(run.seed, state.update)
@@ -162,18 +180,20 @@ class Trainer:
                 continue
             resting = frozen_now(player, self.parameters[index], state.update)
             still += len(resting)
-            result = self.backward(index, batches, draws, resting)
+            optimizer, early = state.optimizers[player.name], self.early[index]
+            lr = rate(player.optim, state.update, run.loop.updates)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            with nullcontext() if early is None else early.stepping():
+                result = self.backward(index, batches, draws, resting)
             first = first or result
             mark = f"{player.name}/" if index else ""
-            lr = rate(player.optim, state.update, run.loop.updates)
             record |= {f"{mark}loss": result.loss, f"{mark}grad_norm": result.norm, f"{mark}lr": lr}
             ill = health.check_finite(result.loss, result.norm)
             if ill:
                 return record, result, [ill]
-            optimizer = state.optimizers[player.name]
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
+            if early is None:
+                optimizer.step()
         if first is None:
             raise OvertureError("no player takes part in every update: one needs every = 1")
         if run.loop.ema:

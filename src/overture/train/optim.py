@@ -2,13 +2,18 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from overture.errors import OvertureError
+from overture.errors import MissingExtra, OvertureError
+from overture.objectives import Loss
 from overture.run import Optim, Player
+from overture.train.health import GradientWatch
 
 
 def share_parameters(model: nn.Module, players: Sequence[Player]) -> list[dict[str, nn.Parameter]]:
@@ -46,15 +51,19 @@ def frozen_now(player: Player, own: dict[str, nn.Parameter], update: int) -> lis
     return _frozen(player, own) if update < player.frozen_updates else []
 
 
-def build_optimizer(parameters: dict[str, nn.Parameter], config: Optim) -> torch.optim.AdamW:
-    """AdamW with its state made at once (zeros), so that a checkpoint can be read into it. Only matrices decay."""
+def build_optimizer(parameters: dict[str, nn.Parameter], config: Optim) -> torch.optim.Optimizer:
+    """AdamW with its state made at once (zeros), so that a checkpoint can be read into it. Only matrices decay.
+
+    Raises OvertureError where its states are to be of 8 bits and cannot.
+    """
     groups = [
         {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters.values() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True
-    )
+    groups = [g for g in groups if g["params"]]
+    if config.states == "8bit":
+        return _adamw_8bit(groups, config)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     for parameter in parameters.values():
         optimizer.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
@@ -62,6 +71,93 @@ def build_optimizer(parameters: dict[str, nn.Parameter], config: Optim) -> torch
             "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
         }
     return optimizer
+
+
+def _adamw_8bit(groups: list[dict[str, Any]], config: Optim) -> torch.optim.Optimizer:
+    """AdamW with both moments in 8 bits of a scale for each 256 numbers (Dettmers et al. 2022, arXiv:2110.02861); tensors of fewer than 4,096
+    numbers stay in fp32. Its state is tensors alone, so that it is stored and goes on as any other."""
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise MissingExtra("bits", "optim.states=8bit") from error
+    if any(isinstance(p, DTensor) for g in groups for p in g["params"]):
+        raise OvertureError(
+            "optim.states=8bit cannot be sharded: use --engine ddp, or fp32 states (leave optim.states out)"
+        )
+
+    class Stored(AdamW8bit):  # type: ignore[misc]
+        def update_step(self, group: Any, p: Any, gindex: int, pindex: int) -> None:
+            state = self.state[p]
+            count = state["step"]  # a tensor, where the library wants a number
+            state["step"] = int(count)
+            super().update_step(group, p, gindex, pindex)
+            state["step"] = count.fill_(state["step"])
+
+    optimizer: Any = Stored(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    for i, group in enumerate(optimizer.param_groups):
+        for j, parameter in enumerate(group["params"]):
+            optimizer.init_state(group, parameter, i, j)
+            optimizer.state[parameter]["step"] = torch.zeros((), dtype=torch.float32)
+    found: torch.optim.Optimizer = optimizer
+    return found
+
+
+class InBackward:
+    """Lets each parameter of an optimizer step as soon as its gradient is whole and frees that gradient, so that there is never more than one."""
+
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        config: Optim,
+        world: int,
+        watch: GradientWatch,
+    ) -> None:
+        """Raises OvertureError for what needs all gradients at once: clipping, and several processes."""
+        if config.clip is not None:
+            raise OvertureError(
+                f"optim.in_backward knows no norm of the whole gradient to clip it by (optim.clip={config.clip:g}): set optim.clip=none"
+            )
+        if world > 1:
+            raise OvertureError("optim.in_backward works on one device: leave it out, and shard with --engine fsdp")
+        self.optimizer, self.watch = optimizer, watch
+        self.steps = False  # else gradients are computed, and freed
+        self.scale = 1.0
+        self.finite = True
+        self.square = torch.zeros(())  # of the norm of the gradients so far
+        for parameter in parameters.values():
+            parameter.register_post_accumulate_grad_hook(self._arrived)
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Parameters step in the backward passes within."""
+        self.steps = True
+        try:
+            yield
+        finally:
+            self.steps = False
+
+    def begin(self, loss: Loss) -> None:
+        """Call before the backward pass of `loss`, whose gradient is divided by its number of targets."""
+        self.scale = 1.0 / max(float(loss.targets), 1.0)
+        self.square = torch.zeros((), device=loss.sum.device)
+        self.finite = math.isfinite(float(loss.sum.detach()))
+
+    @property
+    def norm(self) -> float:
+        """Of the gradient of the last backward pass."""
+        return float(self.square.sqrt())
+
+    @torch.no_grad()
+    def _arrived(self, parameter: Tensor) -> None:
+        assert isinstance(parameter, nn.Parameter) and parameter.grad is not None
+        parameter.grad.mul_(self.scale)
+        square = parameter.grad.float().square().sum()
+        self.square += square
+        self.watch.saw(parameter)
+        if self.steps and self.finite and math.isfinite(float(square)):
+            self.optimizer.step()  # of the one parameter that has a gradient
+        parameter.grad = None
 
 
 def rate(config: Optim, update: int, updates: int) -> float:
@@ -84,8 +180,10 @@ def rate(config: Optim, update: int, updates: int) -> float:
     return config.lr * (config.final + (1.0 - config.final) * left)
 
 
-def clip_(parameters: Sequence[Tensor], largest: float) -> Tensor:
-    """The norm of all gradients, which are scaled down to `largest` when it is above."""
+def clip_(parameters: Sequence[Tensor], largest: float | None) -> Tensor:
+    """The norm of all gradients, which are scaled down to `largest` when it is above; None: they are left as they are."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if largest is None:
+        return norm
     torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
     return norm
