@@ -26,12 +26,30 @@ Set = Annotated[
 ]
 
 
+Reparameterise = Annotated[
+    str | None,
+    typer.Option(help="Linear layers as: low-rank, sltrain, masked, lora, or none; sizes by --set transform.rank=..."),
+]
+
+
 def parse_set(pairs: list[str] | None) -> dict[str, str]:
     """`["a.b=1"]` -> `{"a.b": "1"}`. Raises OvertureError when an item has no '='."""
     for pair in pairs or []:
         if "=" not in pair:
             raise OvertureError(f"--set {pair}: write FIELD=VALUE")
     return dict(pair.split("=", 1) for pair in pairs or [])
+
+
+def _configured(recipe: str, transform: str | None, changes: dict[str, str]) -> "Run":
+    """A recipe's run under a transform, with some fields changed."""
+    from dataclasses import replace
+
+    from overture import recipes
+    from overture.config import override
+    from overture.models import transforms
+
+    found = recipes.get(recipe)
+    return override(found if transform is None else replace(found, transform=transforms.find(transform)), changes)
 
 
 def list_(search: Annotated[str | None, typer.Option(help="Words: what you look for, or have.")] = None) -> None:
@@ -56,6 +74,7 @@ def list_(search: Annotated[str | None, typer.Option(help="Words: what you look 
 def show(
     recipe: Annotated[str, typer.Argument(help="NAME or NAME:SIZE (tiny, default, published).")],
     set_: Set = None,
+    transform: Reparameterise = None,
 ) -> None:
     """Show a recipe: what it is, its configuration, its size."""
     import inspect
@@ -63,9 +82,9 @@ def show(
     import torch
 
     from overture import recipes
-    from overture.config import flatten, override
+    from overture.config import flatten
 
-    run = override(recipes.get(recipe), parse_set(set_))
+    run = _configured(recipe, transform, parse_set(set_))
     typer.echo(inspect.cleandoc(recipes.load(run.recipe).__doc__ or ""))
     typer.echo(
         f"\nsizes: {', '.join(recipes.SIZES)}   claim: overture check {run.recipe}   train: overture run {recipe} --data CORPUS"
@@ -73,10 +92,34 @@ def show(
     with torch.device("meta"):
         parameters = sum(p.numel() for p in run.model.build(run.frontend).parameters())
     typer.echo(f"\n{run.recipe}:{run.size}  {parameters / 1e6:.1f} M parameters  fingerprint {run.fingerprint}\n")
+    if run.transform is not None:
+        typer.echo(_transformed(run))
     values = flatten(run)
     width = max(map(len, values))
     for name, value in values.items():
         typer.echo(f"  {name:{width}}  {json.dumps(value)}")
+
+
+def _transformed(run: "Run") -> str:
+    """What a transform makes of a network: parameters, bytes, and FLOPs of its linear layers."""
+    import torch
+
+    from overture.models.transforms import Lora
+    from overture.models.transforms.apply import apply, counts
+
+    assert run.transform is not None
+    with torch.device("meta"):
+        model = run.model.build(run.frontend)
+        dense = counts(model)
+        apply(model, run.transform, seed=run.seed, trained=isinstance(run.transform, Lora))
+        found = counts(model)
+    lines = [
+        ("parameters, M", dense.parameters / 1e6, found.parameters / 1e6),
+        ("of these trained, M", dense.trained / 1e6, found.trained / 1e6),
+        ("MB of weights and supports", dense.bytes / 1e6, found.bytes / 1e6),
+        ("FLOPs a step of linear layers if zeros were skipped, M", dense.skipping / 1e6, found.skipping / 1e6),
+    ]
+    return "".join(f"  {what:56}{a:12,.2f} dense {b:12,.2f} {type(run.transform).__name__}\n" for what, a, b in lines)
 
 
 def run(
@@ -98,6 +141,7 @@ def run(
     seed: Annotated[int, typer.Option(help="Of weights, order and masks.")] = 0,
     out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     engine: Annotated[str, typer.Option(help="Under torchrun: ddp or fsdp.")] = "ddp",
+    transform: Reparameterise = None,
     track: Annotated[list[str] | None, typer.Option(help="Also write to: tensorboard, trackio.")] = None,
 ) -> None:
     """Train. Ctrl-C saves; the same command goes on. Under torchrun, on many devices."""
@@ -109,7 +153,7 @@ def run(
 
     from overture import outcome, recipes
     from overture.cli.progress import Live
-    from overture.config import override, to_dict
+    from overture.config import to_dict
     from overture.report import write_run_report
     from overture.report.words import heard
     from overture.train.track import TensorBoardTracker, Tracker, TrackioTracker
@@ -117,7 +161,7 @@ def run(
     if engine not in ("ddp", "fsdp"):
         raise OvertureError(f"no engine {engine!r}. {near(engine, ('ddp', 'fsdp'))}")
     changes = parse_set(set_)
-    configured = override(recipes.get(recipe), changes)
+    configured = _configured(recipe, transform, changes)
     configured = replace(
         configured,
         seed=seed,
