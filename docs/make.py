@@ -42,11 +42,9 @@ def recipe_page(name: str) -> str:
         "",
         "## Claim",
         "",
-        module.claim().text,
-        "",
-        f"`overture check {name}` runs it; [results](../RESULTS.md).",
-        "",
     ]
+    for claim in recipes.claims(name):
+        lines += [recipes.claim(claim).text, "", f"`overture check {claim}` runs it; [results](../RESULTS.md).", ""]
     return "\n".join(lines)
 
 

@@ -297,7 +297,7 @@ def check(claim: Claim, home: Path, tell: Tell, processes: int = 1) -> dict[str,
 def _look_for(claim: Claim) -> None:
     """Raises OvertureError saying how to make the corpora of a claim, before any work, where one of them is not here."""
     study = claim.study
-    runs = [run for arm in study.arms for run in arm.stages]
+    runs = [run for arm in study.arms for run in (*arm.teacher, *arm.stages)]
     names = {study.corpus, *(t.corpus for t in study.trials if t.corpus), *(run.data.corpus for run in runs)}
     for name in sorted(names):
         try:

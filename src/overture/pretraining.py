@@ -4,7 +4,7 @@ An arm of several stages (multilingual first, then the target language) is a cha
 on from, so a stage that two arms share is trained once a seed, and a killed study goes on where it was.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,16 +86,28 @@ class Pretraining:
                 )
 
     def chain(self, arm: Arm, seed: int) -> Iterator[Run]:
-        """The runs of an arm in order, its own last: those of its stages on their own corpora, the last on the study's, all without held rows.
+        """The runs of an arm in order, its own last: those of its teacher and of its stages on their own corpora, the last on the study's, all
+        without held rows.
 
         Each is named after the weights it goes on from, so the next can be asked for only when the one before has ended.
         """
+        teacher = yield from self._one_after_another(arm.teacher, seed)
+        last = yield from self._one_after_another(arm.stages, seed)
+        own = self._after(last, arm.run, self._own_rows(arm.run), seed)
+        if teacher is not None:
+            from overture.models.start import taught_by
+
+            own = taught_by(own, teacher.folder_name, self.home)
+        yield own
+
+    def _one_after_another(self, stages: Sequence[Run], seed: int) -> Generator[Run, None, Run | None]:
+        """The runs of `stages`, each going on from the one before; the last is returned."""
         last: Run | None = None
-        for stage in arm.stages:
+        for stage in stages:
             corpus = self._without_held(Table.open(stage.data.corpus, stage.data.where))
             last = self._after(last, stage, corpus, seed)
             yield last
-        yield self._after(last, arm.run, self._own_rows(arm.run), seed)
+        return last
 
     def _after(self, last: Run | None, run: Run, corpus: str, seed: int) -> Run:
         run = replace(run, seed=seed, data=replace(run.data, corpus=corpus, where=None))
@@ -124,8 +136,10 @@ class Pretraining:
         runs: list[Run] = []
         costs: list[dict[str, Any]] = []
         for number, run in enumerate(self.chain(arm, seed)):
-            if number == len(arm.stages) and arm.kind != "trained":
+            if number == len(arm.teacher) + len(arm.stages) and arm.kind != "trained":
                 break
+            if run in runs:  # its teacher began as it did
+                continue
             runs.append(run)
             costs.append(self._train(run, arm, seed))
             if "stopped" in costs[-1]:

@@ -78,6 +78,21 @@ class Learning(Protocol):
     def learns(self) -> str: ...  # regular expression, searched in the names of parameters and buffers
 
 
+@runtime_checkable
+class Taught(Protocol):
+    """An objective that learns from another network, which it finds as `model.teacher` (see `overture.train.teacher`)."""
+
+    @property
+    def listens_to(self) -> Literal["run", "average"] | None: ...  # `Run.teacher`, the average of its own weights (`Loop.ema`), or nobody
+
+
+@runtime_checkable
+class Cycling(Protocol):
+    """An objective whose updates do not all cost the same."""
+
+    def cycle(self, model: Any) -> int: ...  # updates, from any multiple of them on, that cost together what as many cost on average
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Which examples."""
@@ -190,6 +205,9 @@ class Run:
     # how its linear layers are parameterised while it is trained; None: dense. Whatever reads its weights sees dense ones
     transform: LowRank | SparseLowRank | Masked | Lora | None = field(default=None, metadata=LATER)
     grow: Grow | None = field(default=None, metadata=LATER)  # where the start is a smaller network of the same kind
+    # the run folder beside this one whose last weights teach its objective; None: where that wants a teacher, itself as it begins
+    teacher: str | None = field(default=None, metadata=LATER)
+    teacher_weights: str | None = field(default=None, metadata=LATER)  # hash of these
 
     @property
     def on_text(self) -> bool:

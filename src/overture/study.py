@@ -20,6 +20,7 @@ class Arm:
     # untrained: its network as initialised; input: its front end alone; start: what its run would start from, as it is
     kind: Literal["trained", "untrained", "input", "start"] = "trained"
     stages: tuple[Run, ...] = ()  # trained before `run`, on corpora of their own, each going on from the one before
+    teacher: tuple[Run, ...] = ()  # trained likewise; the last one teaches `run`
     finetune_model: ModelSpec | None = (
         None  # the network that is fine-tuned, where it is another than was pre-trained; same weights
     )
@@ -35,6 +36,8 @@ class Arm:
             raise ValueError(f"arm {self.name!r} has neither earlier stages nor a run to start from")
         if self.stages and self.run.start is not None:
             raise ValueError(f"arm {self.name!r} starts from its stages, so its run can have no start of its own")
+        if self.teacher and self.kind != "trained":
+            raise ValueError(f"arm {self.name!r} is {self.kind}, so nobody can teach it")
 
     @property
     def input_frontend(self) -> Frontend | Tokens:
@@ -65,6 +68,7 @@ class Trial:
     by: str | None = None  # a column by whose values the score is told too; every part has rows of each
     min_count: int = 10  # rows a class needs to take part
     gap: tuple[str, str, str] | None = None  # a column and two of its values, between which the gap is measured
+    reach: str | None = None  # the arm whose last score on development rows the others come to sooner or later (`verdicts.savings`)
     outside: tuple[str, ...] = ()  # references of `tasks.outside` that stand beside the arms; they decide nothing
 
     def __post_init__(self) -> None:

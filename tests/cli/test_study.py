@@ -133,7 +133,7 @@ def test_recipes_of_different_front_ends_are_compared(
         (["compare", "tera:tiny", "--data", "embeded"], "no corpus 'embeded'. Did you mean 'embedded'"),
         (["compare", "tera:tiny", "--task", "speaker"], "no task 'speaker'. Did you mean 'speaker-id' or"),
         (["check", "terra"], "no recipe 'terra'. Did you mean 'tera'"),
-        (["check", "tera:tiny"], "no recipe 'tera:tiny'. Did you mean 'tera'?"),
+        (["check", "tera:tiny"], "recipe 'tera' has no claim 'tera:tiny'. Did you mean 'tera'?"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_message(overture: Overture, elsewhere: Path, words: list[str], said: str) -> None:

@@ -135,8 +135,12 @@ def run(
             "--start",
             "--from",  # torchrun takes --start for an option of its own
             help="Go on from the weights of a run folder or of a transformers wav2vec 2.0 checkpoint: sizes are its own, "
-            "model.layers may be lowered, frontend.rate changed.",
+            "model.layers may be lowered, frontend.rate changed, and with grow.method=aki the recipe's own, larger sizes are kept.",
         ),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="A run folder whose network teaches this run, where its objective listens to one."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and masks.")] = 0,
     out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
@@ -174,6 +178,10 @@ def run(
     console = Console(quiet=os.environ.get("RANK", "0") != "0")
     if start is not None:
         configured = _continued(configured, start, out, set(changes), console)
+    if teacher is not None:
+        from overture.models.start import taught_by
+
+        configured = taught_by(configured, os.path.relpath(teacher, out), out)
     folder = out / configured.folder_name
     console.print(f"{configured.recipe}:{configured.size} in {folder}")
     if configured.data.mix or configured.data.matched:

@@ -32,7 +32,7 @@ BUDGET = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(s|m|h|h-audio|tok|flop)")
 
 
 def check(
-    recipe: Annotated[str, typer.Argument(help="NAME of a recipe.")],
+    recipe: Annotated[str, typer.Argument(help="NAME of a recipe, or NAME:OTHER where it has a second claim.")],
     out: Annotated[Path, typer.Option(help="Folder of the result's JSON and page.")] = Path("results"),
     runs: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     processes: Annotated[
@@ -52,10 +52,11 @@ def check(
 
     console = Console()
     with Live(console) as live:
-        result = conduct(recipes.load(recipe).claim(), runs, live.record, processes)
+        result = conduct(recipes.claim(recipe), runs, live.record, processes)
     folders = {arm: [runs / name for name in found] for arm, found in result["runs"].items()}
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{recipe}.json"
+    stem = recipe.replace(":", "-")
+    path = out / f"{stem}.json"
     jsonfile.write(path, result)
     console.print(comparison_table(result))
     console.print(

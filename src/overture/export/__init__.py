@@ -52,12 +52,21 @@ def read_run(folder: Path) -> tuple[Run, dict[str, Any]]:
             f"exported. Export what it started from, {encoder}, and train a head on it in transformers; the fine-tuned weights "
             f"themselves are in {folder / 'checkpoints'} as safetensors"
         )
-    run = from_dict(recipes.get(name), config, where=str(path))
-    if run.fingerprint != mark:
-        raise OvertureError(
-            f"{path} was written by another version of the recipe ({about['versions']['overture']}): its meaning has changed"
+    wrong: list[OvertureError] = []
+    for shape in recipes.shapes(name):
+        try:
+            run = from_dict(shape, config, where=str(path))
+        except OvertureError as error:  # of another shape
+            wrong.append(error)
+            continue
+        if run.fingerprint == mark:
+            return run, about
+        wrong.append(
+            OvertureError(
+                f"{path} was written by another version of the recipe ({about['versions']['overture']}): its meaning has changed"
+            )
         )
-    return run, about
+    raise wrong[0]
 
 
 def load_run(folder: Path) -> tuple[Run, Any]:

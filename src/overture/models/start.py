@@ -25,6 +25,8 @@ from overture.data.features import Waveform
 from overture.data.table import Table
 from overture.data.tokens import FILE, Tokens, keep
 from overture.errors import OvertureError
+from overture.models import surgery
+from overture.models.axes import layer_of
 from overture.models.wav2vec2 import Published, Wav2Vec2
 from overture.quantize.gumbel import Annealing
 from overture.run import Frontend, ModelSpec, Player, Run
@@ -37,10 +39,10 @@ QUANTIZER = ("network.quantizer.", "network.project_q.", "network.project_hid.")
 MASK = "network.wav2vec2.masked_spec_embed"
 HEADS = ("lm_head.", "classifier.", "projector.", "tdnn.", "feature_extractor_head.", "objective.", "layer_weights")
 PRETEXT = "heads."  # of a network on tokens, beside the one over its vocabulary: each pre-training has its own
-LAYER = re.compile(r"(?:^|\.)(?:layers?|h)\.(\d+)\.")
 # How a network is trained, not what it is: these may differ from what it was trained with before.
 TRAINING = ("dropout", "attention_dropout", "layer_drop", "feature_gradient", "init", "extra")
 CODEBOOK = ("groups", "entries", "code_dim", "projection")  # sizes of what may be made anew
+GROWING = ("layers", "dim", "heads", "ffn")  # sizes that may be larger than those of the start where `Run.grow` says how
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Origin:
                 **({"characters": data["characters"]} if "characters" in data else {"hours": data["hours"]}),
                 "licences": data.get("licences", []),
             }
-            earlier = (about.get("start") or {}).get("heard", [])
+            earlier = [one for of in ("start", "teacher") for one in (about.get(of) or {}).get("heard", [])]
             annealing = [p["objective"]["temperature"] for p in config["players"] if _annealed(p["objective"])]
             ended = Annealing(**annealing[0]).at(updates) if annealing else None
             return cls(folder, "run", config["model"], _frontend(folder, config), of, ended, [this, *earlier])
@@ -139,6 +141,7 @@ def continued(run: Run, start: str, home: Path, given: Collection[str] = ()) -> 
     known, at the least of the schedule; where there is no quantizer to go on with, from the beginning.
 
     given: dotted fields of `run` that were asked for (as in "model.layers"): they stay. A lower number of layers keeps the first ones.
+    Where `run.grow` is set, so do its numbers of layers, dimensions and heads.
     Raises OvertureError where such a field does not fit the weights, and for a start of another recipe.
     """
     origin = Origin.open(start, home)
@@ -153,12 +156,13 @@ def continued(run: Run, start: str, home: Path, given: Collection[str] = ()) -> 
     frontend = _with(from_dict(run.frontend, origin.frontend, where=where), run.frontend, "frontend", given)
     if run.on_text:
         frontend = origin.tokens(frontend)
-    sizes = {name: value for name, value in origin.sizes.items() if name not in TRAINING}
+    own = {*TRAINING, *(GROWING if run.grow else ())}
+    sizes = {name: value for name, value in origin.sizes.items() if name not in own}
     model = _with(from_dict(run.model, sizes, where=where), run.model, "model", given)
     if isinstance(model, Wav2Vec2) and "model.conv_stride" not in given:
         model = model.for_rate(frontend.rate)
     weights = origin.weights()
-    _hold(model, frontend, origin, weights)
+    _hold(model, frontend, origin, weights, grows=run.grow is not None)
     return replace(
         run,
         frontend=frontend,
@@ -169,6 +173,19 @@ def continued(run: Run, start: str, home: Path, given: Collection[str] = ()) -> 
         start=start,
         start_weights=weights_fingerprint(weights),
     )
+
+
+def taught_by(run: Run, teacher: str, home: Path) -> Run:
+    """`run` as the weights in `teacher`, a folder relative to `home`, teach it, and named after them. Raises OvertureError where there are none."""
+    return replace(run, teacher=teacher, teacher_weights=weights_fingerprint(Origin.open(teacher, home).weights()))
+
+
+def said_of_teacher(run: Run, home: Path) -> Report | None:
+    """Which run teaches `run` and what that has heard, as it goes into `run.json`; None where none does."""
+    if run.teacher is None:
+        return None
+    origin = Origin.open(run.teacher, home)
+    return {"path": run.teacher, "weights": run.teacher_weights, "of": origin.of, "heard": origin.heard}
 
 
 def published_run(folder: Path) -> Run:
@@ -198,7 +215,10 @@ def load(run: Run, model: nn.Module, home: Path) -> Report:
     encoder: nn.Module = getattr(model, "encoder", model)
     spec: ModelSpec = getattr(run.model, "encoder", run.model)
     if encoder is model or isinstance(spec, Wav2Vec2):
-        _hold(spec, run.frontend, origin, weights)
+        _hold(spec, run.frontend, origin, weights, grows=run.grow is not None)
+    before = _sizes(origin.sizes)
+    if run.grow is not None:
+        weights = _grown(run, spec, origin, weights, stored(encoder))
     matched, missing, unused = _fill(encoder, weights, origin, int(getattr(spec, "layers", 0)))
     fresh = any(_quantizes(names) for names in missing.values())
     layers, rates = origin.sizes.get("layers"), (origin.frontend.get("rate"), getattr(run.frontend, "rate", None))
@@ -212,7 +232,8 @@ def load(run: Run, model: nn.Module, home: Path) -> Report:
         "missing": missing,
         "unused": unused,
         "quantizer": ("fresh" if fresh else "kept") if _quantizes(encoder.state_dict()) else None,
-        "layers": {"kept": getattr(spec, "layers", layers), "of": layers},
+        "layers": {"kept": min(getattr(spec, "layers", layers), layers) if layers else layers, "of": layers},
+        "grown": run.grow and {"method": run.grow.method, "seed": run.seed, "of": before, "to": _sizes(to_dict(spec))},
         "rate": dict(zip(("before", "now"), rates)),  # None: of text
         "strides": {"before": origin.sizes.get("conv_stride"), "now": to_dict(getattr(spec, "conv_stride", None))},
         "temperature": {"ended": origin.temperature, "begins": begins},
@@ -233,6 +254,9 @@ def said(report: Report) -> str:
         parts += [f"{len(names)} {what}: {why}" for why, names in report[what].items()]
     if report["quantizer"]:
         parts.append(f"quantizer {'kept' if report['quantizer'] == 'kept' else 'FRESH, since the checkpoint has none'}")
+    if grown := report["grown"]:
+        of, to = (", ".join(f"{name} {size}" for name, size in grown[side].items()) for side in ("of", "to"))
+        parts.append(f"GROWN by {grown['method']}, drawn from seed {grown['seed']}: {of}, and now {to}")
     if layers["of"] is not None and layers["kept"] != layers["of"]:
         parts.append(f"the first {layers['kept']} of {layers['of']} layers")
     if rate["before"] != rate["now"]:
@@ -311,9 +335,32 @@ def _warm(player: Player, index: int, origin: Origin, given: Collection[str]) ->
     return replace(player, objective=replace(objective, temperature=warm))
 
 
-def _hold(spec: ModelSpec, frontend: Frontend, origin: Origin, weights: Mapping[str, Tensor]) -> None:
+def _sizes(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that grow."""
+    return {name: model[name] for name in GROWING if name in model}
+
+
+def _grown(
+    run: Run, spec: ModelSpec, origin: Origin, weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """`weights` at the sizes of `spec`, as `run.grow` says; what `fresh` has no name for, the head of another task, as it is.
+
+    Heads of a pre-training are of its own sizes and are left behind.
+    """
+    assert run.grow is not None
+    sizes = {name: value for name, value in origin.sizes.items() if name not in TRAINING}
+    small = from_dict(spec, sizes, where=f"{origin.folder}")
+    own = {n: v for n, v in fresh.items() if not n.startswith(PRETEXT)}
+    given = {n: v for n, v in weights.items() if not n.startswith(PRETEXT)}
+    grown = surgery.grow({n: v for n, v in given.items() if n in own}, small, spec, run.grow, run.seed, own)
+    return grown | {n: v for n, v in given.items() if n not in own}
+
+
+def _hold(
+    spec: ModelSpec, frontend: Frontend, origin: Origin, weights: Mapping[str, Tensor], *, grows: bool = False
+) -> None:
     """Raises OvertureError where a network of these sizes would make something else of the same weights, or could not take them."""
-    free = {*TRAINING, *(() if _quantizes(weights) else CODEBOOK)}
+    free = {*TRAINING, *(() if _quantizes(weights) else CODEBOOK), *(GROWING if grows else ())}
     if isinstance(spec, Wav2Vec2):
         free |= {"conv_stride", "frame_rate"}  # `build` holds them against the rate of the front end
     for name, ours in to_dict(spec).items():
@@ -321,9 +368,10 @@ def _hold(spec: ModelSpec, frontend: Frontend, origin: Origin, weights: Mapping[
         if ours == theirs or name in free or (name == "layers" and ours < theirs):
             continue
         way = "model.layers may be lowered" if name == "layers" else "leave it as it is"
+        larger = ", let it grow (--set grow.method=aki)" if name in GROWING and ours > theirs else ""
         raise OvertureError(
-            f"model.{name}={ours} does not fit the weights in {origin.folder}, made with {theirs}: it is of another model. Either {way}, or "
-            "train from fresh weights"
+            f"model.{name}={ours} does not fit the weights in {origin.folder}, made with {theirs}: it is of another model. Either {way}{larger}, "
+            "or train from fresh weights"
         )
     for name, ours in to_dict(frontend).items():
         theirs = origin.frontend.get(name, ours)
@@ -356,8 +404,8 @@ def _fill(
         else:
             unexplained.append(name)
     for name in (n for n in weights if n not in own):
-        layer = LAYER.search(name)
-        if layer and layers and layers <= int(layer[1]) < int(origin.sizes.get("layers", 0)):
+        layer = layer_of(name)
+        if layer is not None and layers and layers <= layer < int(origin.sizes.get("layers", 0)):
             unused.setdefault(f"layers above the first {layers}", []).append(name)
         elif origin.kind == "checkpoint" and re.sub(r"^network\.(wav2vec2\.)?", "", name).startswith(HEADS):
             unused.setdefault("the head of another task", []).append(name)

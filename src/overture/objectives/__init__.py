@@ -16,3 +16,6 @@ class Loss(NamedTuple):
     targets: Tensor  # () how many
     watch: dict[str, Tensor]  # detached numbers to watch
     frames: Tensor  # (N, D) detached valid states of the encoder's output: health looks at their variance and rank
+    counts: Tensor | None = (
+        None  # (B,) targets of each example, where an objective tells: what is learnt beside it can be weighed by them
+    )

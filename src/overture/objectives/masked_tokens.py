@@ -127,6 +127,6 @@ class MaskedTokens:
         hidden = model.hidden(x, batch.lengths)  # (B, T, D)
         before, weight, bias = model.output
         loss, each = token_losses(before(hidden[taken]), weight, bias, batch.x[taken])
-        return Loss(
-            sum=loss, targets=taken.sum(), watch={"nats": each.mean()}, frames=hidden.detach()[batch.valid].float()
-        )
+        counts = taken.sum(1)  # (B,)
+        frames = hidden.detach()[batch.valid].float()
+        return Loss(sum=loss, targets=counts.sum(), watch={"nats": each.mean()}, frames=frames, counts=counts)

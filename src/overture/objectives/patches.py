@@ -67,7 +67,7 @@ class PatchPrediction:
             if not len(frames):
                 valid = valid_mask(model.steps(batch.lengths), clean.shape[2])  # (B, T')
                 frames = output.patch_states.detach().transpose(1, 2)[valid].flatten(0, 1).float()  # (N, D)
-        return Loss(sum=loss, targets=counts.sum(), watch=watch, frames=frames)
+        return Loss(sum=loss, targets=counts.sum(), watch=watch, frames=frames, counts=counts)
 
     def _check(self, model: "PatchModel", wanted: tuple[str, ...]) -> None:
         patch, stride, have = model.config.patch, model.config.stride, model.config.pretext

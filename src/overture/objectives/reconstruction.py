@@ -28,4 +28,5 @@ class MaskedReconstruction:
             targets=mask.sum(),
             watch={},
             frames=output.last_hidden_state.detach()[valid].float(),
+            counts=mask.sum((1, 2)),
         )

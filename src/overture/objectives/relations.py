@@ -86,4 +86,5 @@ class Related:
             targets=counts.sum(),
             watch={"nats": each.mean(), **watched(found, "relation_")},
             frames=hidden.detach()[batch.valid & (batch.x != model.special.pad)].float(),
+            counts=counts,
         )

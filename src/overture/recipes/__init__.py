@@ -1,15 +1,20 @@
 """The index of recipes: name -> module, what it is for, paper. Light: importing it imports no recipe.
 
-A recipe module has `tiny()`, `default()` and `published()`, each returning a complete `Run`, and `claim()`.
+A recipe module has `tiny()`, `default()` and `published()`, each returning a complete `Run`, and `claim()`; a second claim of it, on another kind
+of data, is `claim_NAME()`.
 """
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from overture.errors import OvertureError, near
 from overture.run import Run
+
+if TYPE_CHECKING:
+    from overture.study import Claim
 
 SIZES = ("tiny", "default", "published")
 Size = Literal["tiny", "default", "published"]
@@ -32,6 +37,13 @@ INDEX: dict[str, Entry] = {
         "arXiv:2301.07295",
         "a small or endangered language, field recordings, few narrators, few labels; continue a multilingual wav2vec 2.0, XLSR-53; labels of a "
         "related language",
+    ),
+    "bert2bert": Entry(
+        "bert2bert",
+        "Start a larger language model from the weights of a smaller one",
+        "arXiv:2110.07143",
+        "a larger BERT, Llama, GPT-2 or wav2vec 2.0 where a small one is trained already; less compute; grow width and depth, weight surgery, "
+        "function-preserving initialisation, FPI, AKI, stacking, Net2Net",
     ),
     "gender-ssl": Entry(
         "gender_ssl",
@@ -59,6 +71,20 @@ INDEX: dict[str, Entry] = {
         "arXiv:2207.07611",
         "keywords and other short clips of like length; few labels, by fine-tuning; cheap; a Transformer that works without positions; MP3, "
         "jigsaw",
+    ),
+    "self-distillation": Entry(
+        "self_distillation",
+        "Go on in a small corpus twice, the second time taught by where the first came to",
+        "arXiv:2210.02871",
+        "adapt a pre-trained encoder to a few thousand texts or recordings of your own without overfitting; further pre-training, "
+        "distillation, teacher; few labels",
+    ),
+    "sltrain": Entry(
+        "sltrain",
+        "Pre-train with matrices that are low-rank plus sparse: fewer parameters, gradients and moments",
+        "arXiv:2406.02214",
+        "a language model, or any network here with --transform sltrain, where memory ends first; low rank, sparse training, LoRA, 8-bit AdamW, "
+        "optimizer steps in the backward pass",
     ),
     "ssast": Entry(
         "ssast",
@@ -119,3 +145,26 @@ def get(spec: str) -> Run:
         raise OvertureError(f"recipe {name!r} has no size {size!r}. {near(size, SIZES)}")
     run: Run = getattr(module, size or "default")()
     return run
+
+
+def claims(name: str) -> list[str]:
+    """What the claims of a recipe are called: its own name, and `name:other` for each other one."""
+    others = sorted(n.removeprefix("claim_") for n in vars(load(name)) if n.startswith("claim_"))
+    return [name, *(f"{name}:{other}" for other in others)]
+
+
+def claim(spec: str) -> "Claim":
+    """The claim that `name` or `name:other` stands for. Raises OvertureError."""
+    name, _, other = spec.partition(":")
+    if spec not in (known := claims(name)):
+        raise OvertureError(f"recipe {name!r} has no claim {spec!r}. {near(spec, known)}")
+    found: Claim = getattr(load(name), f"claim_{other}" if other else "claim")()
+    return found
+
+
+def shapes(spec: str) -> Iterator[Run]:
+    """Runs of a recipe whose configurations differ in shape (another objective, another kind of network): its size `spec`, and its claims' arms."""
+    yield get(spec)
+    for name in claims(spec.partition(":")[0]):
+        for arm in claim(name).study.arms:
+            yield from (arm.run, *arm.stages, *arm.teacher)

@@ -195,7 +195,7 @@ def _asked(
     else:
         from overture import recipes
 
-        claim = recipes.load(need(result, "recipe")).claim()
+        claim = recipes.claim(need(result, "recipe"))
         expected, beside = claim.expected, claim.expected_also
     parts = {part.task: part for part in (*also_measured(result), main)}
     ill = {s.name for s in main.stopped}

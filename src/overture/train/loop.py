@@ -28,12 +28,13 @@ from overture.data.draws import Draws
 from overture.errors import OvertureError
 from overture.models import start as starts
 from overture.models.transforms.apply import apply
-from overture.run import Learning, Player, Run
+from overture.run import Cycling, Learning, Player, Run
 from overture.train import health
 from overture.train import state as checkpoint
 from overture.train.engine import Engine, TrainStep
 from overture.train.examples import Batches, Training
 from overture.train.optim import InBackward, build_optimizer, clip_, frozen_now, rate, share_parameters
+from overture.train.teacher import find_teacher, listens_to
 from overture.train.track import JsonlTracker, Tracker
 
 Record = dict[str, Any]
@@ -59,10 +60,15 @@ class Trainer:
         health.check_tolerated(run.loop.tolerate)
         torch.manual_seed(run.seed)
         model: nn.Module = run.model.build(run.frontend)
+        if run.grow is not None and run.start is None:
+            raise OvertureError(
+                "grow is set and there is nothing to grow: name a smaller run with --start, or leave it out"
+            )
         self.start = None if run.start is None else starts.load(run, model, home or Path("runs"))
         if run.transform is not None:
             apply(model, run.transform, seed=run.seed, trained=run.start is not None)
         model = model.to(engine.device).train()
+        teacher = find_teacher(run, model, home or Path("runs"))
         own = share_parameters(model, run.players)
         if engine.world > 1 and engine.kind == "fsdp" and len(run.players) > 1:
             raise OvertureError("FSDP trains recipes of one player; use --engine ddp for this one")
@@ -79,6 +85,10 @@ class Trainer:
             optimizers={p.name: build_optimizer(parameters, p.optim) for p, parameters in zip(run.players, own)},
             ema={n: p.detach().clone() for n, p in trained.items()} if run.loop.ema else None,
         )
+        if teacher is not None:
+            if "average" in listens_to(run):
+                teacher.follow(self.state.ema or {}, model)
+            model.teacher = teacher  # type: ignore[assignment]  # no module: neither trained nor stored
         self.bf16 = engine.bf16(run.loop.precision)
         self.gradients = health.GradientWatch(trained)
         self.early = [
@@ -149,9 +159,13 @@ class Trainer:
         model = self.state.model
         buffers = {n: b.clone() for n, b in model.named_buffers()}
         try:
-            with FlopCounterMode(display=False) as counter:
-                for index in range(len(self.run.players)):
-                    self.backward(index, batches, Draws(self.run.seed, 0))
+            flops = 0.0
+            for index, player in enumerate(self.run.players):
+                cycle = player.objective.cycle(model) if isinstance(player.objective, Cycling) else 1
+                with FlopCounterMode(display=False) as counter:
+                    for update in range(cycle):
+                        self.backward(index, batches, Draws(self.run.seed, update))
+                flops += counter.get_total_flops() / cycle
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OvertureError(
                 f"the largest planned micro-batch ({self.run.plan.micro:g} {training.examples.unit}) does not fit in memory: "
@@ -162,7 +176,7 @@ class Trainer:
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
-        return int(counter.get_total_flops()) * self.engine.world
+        return int(flops) * self.engine.world
 
     def step(self, batches: Batches) -> tuple[Record, Pass, list[health.Finding]]:
         """One update: the numbers to record, those of the first player to look into, and what health finds.
@@ -383,6 +397,7 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
         "config": to_dict(run),
         "data": data,
         "start": trainer.start,
+        "teacher": starts.said_of_teacher(run, folder.parent),
         "parameters": sum(p.numel() for p in trainer.state.model.parameters()),
         "precision": "bf16" if trainer.bf16 else "fp32",
         "device": str(trainer.engine.device)
