@@ -13,7 +13,7 @@ from overture.run import Run
 from overture.study import Arm
 from overture.tasks import Task
 from overture.trials import Labelled
-from overture.verdicts import first_answers, word_errors
+from overture.verdicts import first_answers, sides, word_errors
 
 if TYPE_CHECKING:
     from overture.tasks.probe import ProbeResult
@@ -55,9 +55,13 @@ def judge(
     `run`: the arm's own; `weights`: the folder that has them, None for a control without; `cache`: for features; `home`: of all runs.
     """
     if arm.kind == "input" and table.is_text:
-        from overture.tasks import tfidf
+        from overture.tasks import remembered, tfidf
 
-        controls: dict[str, Callable[..., ProbeResult]] = {"accuracy": tfidf.classify_texts, "map": tfidf.rank_texts}
+        controls: dict[str, Callable[..., ProbeResult]] = {
+            "accuracy": tfidf.classify_texts,
+            "map": tfidf.rank_texts,
+            "f1": remembered.tag_texts,
+        }
         return controls[trial.task.metric](table, target=trial.task.target, **rows)
     if trial.task.features == "finetune":
         return _finetuned(arm, run, seed, trial.task, table, rows, weights, home, tell)
@@ -81,6 +85,8 @@ def beside(result: "ProbeResult") -> dict[str, Any]:
         found["wer"] = word_errors(result.predictions)
     elif result.metric == "map":
         found |= first_answers(result.predictions)
+    elif result.metric == "f1":
+        found |= sides(result.predictions)
     elif result.metric == "bits":
         found["nats_per_token"] = nats_per_token(result.predictions)
     elif result.metric == "score":
@@ -101,13 +107,14 @@ def _finetuned(
     home: Path,
     tell: Tell,
 ) -> "ProbeResult":
-    from overture.tasks import finetune_classes, finetune_ctc, finetune_frames, finetune_rank
+    from overture.tasks import finetune_classes, finetune_ctc, finetune_frames, finetune_rank, finetune_tokens
 
     by_metric: dict[str, Callable[..., ProbeResult]] = {
         "accuracy": finetune_classes.finetune,
         "cer": finetune_ctc.finetune,
         "wer": finetune_frames.finetune,
         "map": finetune_rank.finetune,
+        "f1": finetune_tokens.finetune,
     }
     tuned = replace(run, model=arm.finetune_model or run.model)
     start = None if weights is None else os.path.relpath(weights, home)

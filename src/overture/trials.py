@@ -149,7 +149,7 @@ class Labelled:
             "split": {part: ids[chosen].tolist() for part, chosen in rows.items()},
         }
         if self.task.target not in FINGERPRINTED:  # what the table's fingerprint does not cover
-            found["targets"] = fingerprint([str(v) for v in table.numpy(self.task.target)])
+            found["targets"] = fingerprint(table.written(self.task.target))
         if self.trial.by is not None:
             found["by"] = fingerprint([self.trial.by, [str(v) for v in table.numpy(self.trial.by)]])
         return found

@@ -32,7 +32,9 @@ def measured(
     from overture.tasks.metrics import seeds_interval
 
     task = trial.definition
-    if task.features != "aligned":  # there, each counts its own frames
+    if (
+        task.features != "aligned" and task.metric != "f1"
+    ):  # there, each counts its own frames, or the spans that it found
         for arm, found in scores.items():
             first = next(iter(scores.values()))[0].totals
             if any(not np.array_equal(s.totals, first) for s in found):
@@ -172,11 +174,24 @@ def first_answers(predictions: pa.Table) -> dict[str, Any]:
     return found
 
 
+def sides(predictions: pa.Table) -> dict[str, Any]:
+    """Of the same spans the share of those said that are right (precision), and of those that are there that were said (recall)."""
+    from overture.tasks.metrics import bootstrap
+
+    right = predictions.column("twice_right").to_numpy() / 2
+    found = {}
+    for name, side in (("precision", "hypothesis"), ("recall", "reference")):
+        totals = np.array([len(line.split()) for line in predictions.column(side).to_pylist()])
+        value = float(right.sum() / totals.sum()) if totals.sum() else None  # nothing was said
+        found[name] = {"value": value, "interval": bootstrap(right, totals)}
+    return found
+
+
 def bounded(interval: Sequence[float] | None, metric: str) -> list[float] | None:
     """An interval within what the metric can be; a t interval over few seeds knows no bounds."""
     if interval is None:
         return None
-    most = 1.0 if metric in ("accuracy", "map") else float("inf")
+    most = 1.0 if metric in ("accuracy", "map", "f1") else float("inf")
     return [min(max(end, 0.0), most) for end in interval]
 
 

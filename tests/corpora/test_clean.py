@@ -57,3 +57,15 @@ def test_cleaning_twice_is_cleaning_once(text: str) -> None:
     assert clean.prose(once) == once == unicodedata.normalize("NFC", once)
     assert clean.paragraphs(once.split("\n\n")) == once
     assert "\n\n\n" not in once and not once[:1].isspace() and not once[-1:].isspace()
+
+
+def test_spans_of_paragraphs_are_found_in_the_document() -> None:
+    parts = ["cafe\u0301 is e\u0301tat", "  ", "soft\u00adly said", "last"]
+    document = clean.paragraphs(parts)
+    found = clean.spans(parts, [[(0, 5, "a"), (9, 14, "b")], [], [(0, 7, "c")], [(0, 4, "d")]])
+    assert [(document[s["start"] : s["end"]], s["label"]) for s in found] == [
+        ("caf\u00e9", "a"),
+        ("\u00e9tat", "b"),
+        ("softly", "c"),
+        ("last", "d"),
+    ]

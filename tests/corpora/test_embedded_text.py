@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from overture.corpora.make_embedded_text import FOLDER
+from overture.data.spans import read
 from overture.data.split import split
 from overture.data.table import TEXT_COLUMNS, Table, about_corpus
 
@@ -88,6 +89,14 @@ def test_what_its_columns_promise(table: Table) -> None:
     ) == 100 + 120
     for program in table.where("kind = 'code'").numpy("text"):
         ast.parse(program)
+
+
+def test_the_names_in_the_manual_are_marked(table: Table) -> None:
+    manual = table.where("spans IS NOT NULL")
+    assert set(manual.numpy("domain")) == {"manual"} and len(manual) == 80
+    marked = [(t[s.start : s.end], s.label) for t, own in zip(manual.numpy("text"), read(manual, "spans")) for s in own]
+    assert len(marked) == 1863 and all(text.strip() == text for text, _ in marked)
+    assert {"func", "class", "meth", "mod", "exc"} <= {label for _, label in marked}
 
 
 def test_it_can_be_divided_and_learnt_from(table: Table) -> None:

@@ -57,3 +57,17 @@ def test_one_may_say_what_else_is_left_out() -> None:
     assert html.read('<p class="x">no</p><p>yes <span class="x">no</span>too</p><nav>no</nav>', skip).paragraphs == [
         "yes too"
     ]
+
+
+def test_what_is_marked_within_paragraphs_keeps_its_place() -> None:
+    def mark(tag: str, attributes: html.Attributes) -> str | None:
+        return attributes.get("class") if tag == "code" else None
+
+    page = html.read(
+        '<p>One  <code class="f"> a\n b </code>, <b><code class="g"><code class="h">c</code></code></b>\n<code>d</code><code class="i"> </code></p>'
+        '<pre>x <code class="f">no</code></pre><p><code class="f">open<p>next <code class="f">e</code></p><nav><code class="f">no</code></nav>',
+        mark=mark,
+    )
+    assert page.paragraphs == ["One a b , c d", "x no", "open", "next e"]
+    found = [[(text[a:b], label) for a, b, label in own] for text, own in zip(page.paragraphs, page.spans)]
+    assert found == [[("a b", "f"), ("c", "g")], [], [], [("e", "f")]]

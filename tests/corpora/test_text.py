@@ -59,6 +59,15 @@ def test_a_corpus_of_text(home: Path) -> None:
     assert not (home / "corpora/mine/dropped.tsv").exists()
 
 
+def test_spans_stay_spans(home: Path) -> None:
+    own = [{"start": 0, "end": 2, "label": "x"}]
+    build([{"text": "ab", "spans": own, "odd": own}, {"text": "cd", "spans": [], "odd": [{"start": 0}]}, {"text": "e"}])
+    table = Table.open("mine")
+    assert table.columns.column("spans").to_pylist() == [own, [], None]
+    assert json.loads(table.columns.column("odd")[1].as_py()) == [{"start": 0}]
+    assert len(table.where("len(spans) > 0 AND spans[1].label = 'x'")) == 1
+
+
 def test_equal_texts_are_taken_once_and_another_label_is_told(home: Path) -> None:
     rows = [
         {"id": "a", "text": "e\u0301t\u00e9  one", "label": "x"},
@@ -89,6 +98,11 @@ BAD: list[tuple[Row, str, str]] = [
     ),
     ({"text": "fine", "time": "2024-02-30"}, "bad field", r"'2024-02-30' is not a time"),
     ({"text": "fine", "id": "good"}, "duplicate id", r"'good' is also the id of row 1"),
+    (
+        {"text": "two  spaces", "spans": [{"start": 5, "end": 11, "label": "x"}]},
+        "bad field",
+        r"spans: its spans count characters of a text that is kept with other white space.*kind to 'code'",
+    ),
     ({"text": "x" * (LONGEST + 1)}, "too much text", r"20,000,001 characters, the limit is 20,000,000"),
 ]
 

@@ -145,13 +145,15 @@ def test_python_docs(home: Path, tmp_path: Path) -> None:
         root / "library/x.html",
         "<html><head><title>x — the module — Python 3.11 documentation</title></head><body>"
         '<div class="related">no</div><div class="body" role="main"><h1>x<a class="headerlink" href="#x">¶</a></h1>'
-        '<div class="toctree-wrapper"><p>no</p></div><p>Says.</p><pre>&gt;&gt;&gt; x\n1</pre></div></body></html>',
+        '<div class="toctree-wrapper"><p>no</p></div><p>Says '
+        '<code class="xref py py-func docutils">x()</code> <code class="docutils">y</code>.</p><pre>&gt;&gt;&gt; x\n1</pre></div></body></html>',
     )
     for name in ("genindex-A", "index", "library/index"):
         put(root / f"{name}.html", "<p>listed</p>")
     found = python_docs.rows({"python3.11-doc": package(tmp_path, "python3.11-doc")}, tmp_path)
     assert [(r["id"], r["label"]) for r in found.rows] == [("library/index", "library"), ("library/x", "library")]
-    assert texts(found) == ["listed", "x\n\nSays.\n\n>>> x\n1"] and found.rows[1]["title"] == "x — the module"
+    assert texts(found) == ["listed", "x\n\nSays x() y.\n\n>>> x\n1"] and found.rows[1]["title"] == "x — the module"
+    assert found.rows[1]["spans"] == [{"start": 8, "end": 11, "label": "func"}]
     assert found.notes == {"pages_of_links_left_out": 2}
 
 

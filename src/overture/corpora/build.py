@@ -240,8 +240,8 @@ def _copy(rows: list[Row], root: Path, draft: Path) -> None:
 
 
 def _column(values: Sequence[Any]) -> Any:
-    """A free column as an Arrow array: numbers, truth values and lists of numbers as such, other lists and dictionaries as JSON, the rest as
-    strings."""
+    """A free column as an Arrow array: numbers, truth values, lists of numbers and lists of spans {start, end, label} as such, other lists and
+    dictionaries as JSON, the rest as strings."""
     import pyarrow as pa
 
     kinds = {type(v) for v in values if v is not None}
@@ -253,6 +253,10 @@ def _column(values: Sequence[Any]) -> Any:
         within = {type(item) for v in values if v is not None for item in v}
         if within and within <= {int, float}:
             return pa.array(values, pa.list_(pa.int64() if within == {int} else pa.float64()))
+        span = {"start": int, "end": int, "label": str}
+        if within == {dict} and all({k: type(v) for k, v in s.items()} == span for own in values for s in own or ()):
+            kinds_of = {"start": pa.int64(), "end": pa.int64(), "label": pa.string()}
+            return pa.array(values, pa.list_(pa.struct(kinds_of)))
     words = [
         json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v if v is None else str(v) for v in values
     ]

@@ -32,6 +32,19 @@ def paragraphs(parts: Sequence[str]) -> str:
     return "\n\n".join(part for part in found if part)
 
 
+def spans(parts: Sequence[str], of_each: Sequence[Sequence[tuple[int, int, str]]]) -> list[dict[str, int | str]]:
+    """Spans (first character, one beyond the last, label) of each part, where they are in `paragraphs(parts)`: {start, end, label}."""
+    found: list[dict[str, int | str]] = []
+    base = 0
+    for part, own in zip(parts, of_each):
+        size = len(paragraphs([part]))
+        for first, last, label in own:
+            start = base + len(_nfc(part[:first]))
+            found.append({"start": start, "end": start + len(_nfc(part[first:last])), "label": label})
+        base += size + 2 if size else 0
+    return found
+
+
 def code(text: str) -> str:
     """A program: as it stands, with line feeds for line ends."""
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -11,6 +11,8 @@ from html.parser import HTMLParser
 
 Attributes = Mapping[str, str]
 Skip = Callable[[str, Attributes], bool]
+Mark = Callable[[str, Attributes], str | None]
+Span = tuple[int, int, str]  # of a paragraph: from which character up to which, and what it is
 
 # fmt: off
 VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"})
@@ -49,6 +51,9 @@ class Page:
     title: str = ""
     language: str = ""  # as the page states it
     paragraphs: list[str] = field(default_factory=list)  # listings keep their line ends
+    spans: list[list[Span]] = field(
+        default_factory=list
+    )  # of each paragraph, what was marked in it; nothing in listings
 
 
 def skip_usual(tag: str, attributes: Attributes) -> bool:
@@ -58,9 +63,14 @@ def skip_usual(tag: str, attributes: Attributes) -> bool:
     return "hidden" in attributes or attributes.get("aria-hidden") == "true"
 
 
-def read(html: str, skip: Skip = skip_usual) -> Page:
-    """The title, language and paragraphs of a page; `skip` (tag, attributes) says which elements are left out."""
-    parser = _Reader(skip)
+def mark_nothing(tag: str, attributes: Attributes) -> None:
+    """The usual: mark-up within a paragraph is dropped."""
+
+
+def read(html: str, skip: Skip = skip_usual, mark: Mark = mark_nothing) -> Page:
+    """The title, language and paragraphs of a page; `skip` (tag, attributes) says which elements are left out, `mark` what is to be known of
+    those that stand within a paragraph: a label, or None. Of marked elements within each other the outer one counts."""
+    parser = _Reader(skip, mark)
     parser.feed(html)
     parser.close()
     return parser.finish()
@@ -72,16 +82,20 @@ class _Open:
     skipped: bool
     main: bool
     pre: bool
+    begins: tuple[int, str] | None = (
+        None  # of a marked element: where in the paragraph as it was written, and its label
+    )
 
 
 class _Reader(HTMLParser):
-    def __init__(self, skip: Skip) -> None:
+    def __init__(self, skip: Skip, mark: Mark) -> None:
         super().__init__(convert_charrefs=True)
-        self.skip = skip
+        self.skip, self.mark = skip, mark
         self.stack: list[_Open] = []
         self.page = Page()
-        self.everything: list[tuple[str, bool]] = []  # (paragraph, within the marked content)
+        self.everything: list[tuple[str, list[Span], bool]] = []  # (paragraph, its spans, within the marked content)
         self.parts: list[str] = []
+        self.spans: list[Span] = []  # of `parts` as they were written
         self.breaks = 0  # line breaks since the last text: two end the paragraph
         self.marked = False
 
@@ -105,14 +119,18 @@ class _Reader(HTMLParser):
         skipped = tag != "title" and (top.skipped or of_page or self.skip(tag, attributes))
         main = tag in ("main", "article") or attributes.get("role") == "main"
         self.marked |= main and not skipped
-        self.stack.append(_Open(tag, skipped, top.main or main, top.pre or tag == "pre"))
+        within = any(element.begins for element in self.stack)
+        label = None if skipped or top.pre or within else self.mark(tag, attributes)
+        begins = None if label is None else (sum(map(len, self.parts)), label)
+        self.stack.append(_Open(tag, skipped, top.main or main, top.pre or tag == "pre", begins))
 
     def handle_endtag(self, tag: str) -> None:
         if tag in BLOCKS:
             self._end_paragraph()
         if any(element.tag == tag for element in self.stack):
-            while self.stack.pop().tag != tag:
-                pass
+            while (element := self.stack.pop()).tag != tag:
+                self._end_span(element)
+            self._end_span(element)
 
     def handle_data(self, data: str) -> None:
         if self.stack and self.stack[-1].tag == "title":
@@ -126,7 +144,8 @@ class _Reader(HTMLParser):
 
     def finish(self) -> Page:
         self._end_paragraph()
-        self.page.paragraphs = [text for text, main in self.everything if main or not self.marked]
+        kept = [(text, spans) for text, spans, main in self.everything if main or not self.marked]
+        self.page.paragraphs, self.page.spans = [text for text, _ in kept], [spans for _, spans in kept]
         return self.page
 
     def _within(self, what: str) -> bool:
@@ -150,10 +169,30 @@ class _Reader(HTMLParser):
                 del self.stack[depth:]
                 return
 
+    def _end_span(self, element: _Open) -> None:
+        if element.begins is not None and (end := sum(map(len, self.parts))) > element.begins[0]:
+            self.spans.append((element.begins[0], end, element.begins[1]))
+
     def _end_paragraph(self) -> None:
-        text = "".join(self.parts)
-        self.parts = []
+        text, spans = "".join(self.parts), self.spans
+        self.parts, self.spans = [], []
         self.breaks = 0
+        for element in self.stack:
+            element.begins = None  # a marked element that holds paragraphs marks nothing
         if text.strip():
-            text = text.strip("\n") if self._within("pre") else " ".join(text.split())
-            self.everything.append((text, self._within("main")))
+            pre = self._within("pre")
+            placed = [] if pre else [found for span in spans if (found := _respaced(text, span))]
+            text = text.strip("\n") if pre else " ".join(text.split())
+            self.everything.append((text, placed, self._within("main")))
+
+
+def _respaced(text: str, span: Span) -> Span | None:
+    """Where a span of `text` is when every run of white space in that has become one space; None of white space alone."""
+    first, last, label = span
+    inside = text[first:last]
+    if not inside.strip():
+        return None
+    begin = first + len(inside) - len(inside.lstrip())
+    before = " ".join(text[:begin].split())
+    start = len(before) + bool(before and text[begin - 1].isspace())
+    return start, start + len(" ".join(inside.split())), label

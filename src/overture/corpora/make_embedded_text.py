@@ -95,10 +95,10 @@ def help_page() -> Iterator[Row]:
 
 
 def manual() -> Iterator[Row]:
-    """Pages of Python's documentation; the label is the part."""
+    """Pages of Python's documentation; the label is the part, `spans` the names that its authors marked."""
     for part, most in PARTS.items():
         for row in taken("python-docs", f"label = '{part}' AND length BETWEEN 1000 AND 12000", most):
-            yield {k: row[k] for k in ("id", "text", "title", "language", "label", "source", "licence")} | {
+            yield {k: row[k] for k in ("id", "text", "title", "language", "label", "source", "licence", "spans")} | {
                 "kind": "page"
             }
 

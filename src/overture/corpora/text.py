@@ -137,6 +137,11 @@ def _problem(row: Row, ids: dict[str, int]) -> Problem | None:
         row["text"] = clean.code(given or "") if row.get("kind") == "code" else clean.prose(given or "")
     if not row["text"].strip():
         return problem("empty text", "holds no text", "Delete it.")
+    if row.get("spans") and isinstance(given, str) and row["text"] != given:
+        hint = "Give the text with single spaces and one empty line between paragraphs, or set kind to 'code', which keeps it as it is."
+        return problem(
+            "bad field", "its spans count characters of a text that is kept with other white space", hint, "spans"
+        )
     if row.get("time") == "":
         row["time"] = None
     if row.get("time") is not None:

@@ -169,6 +169,12 @@ class Table:
             )
         return np.asarray(self.columns.column(column).to_numpy(zero_copy_only=False))
 
+    def written(self, column: str) -> list[str]:
+        """One column as strings, lists whole, for fingerprints."""
+        kind = self.columns.schema.field(column).type if column in self.columns.column_names else None
+        values = self.columns.column(column).to_pylist() if pa.types.is_list(kind) else self.numpy(column)
+        return [str(v) for v in values]
+
     def row(self, index: int) -> dict[str, Any]:
         """One row as a dictionary, `audio` (where there is one) made a full path. Raises OvertureError if that leaves the corpus root."""
         values: dict[str, Any] = {k: v[0] for k, v in self.columns.slice(index, 1).to_pydict().items()}

@@ -2,9 +2,9 @@
 
 Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and
 caches its states, `align` finds the phones, `classify`, `transcribe` and `classify_frames` train heads on them (`probe` is what
-they share), `finetune_ctc` and `finetune_classes` train the whole encoder on (`finetune` is what they share, `finetune_text` what a network
-on text is given), `tfidf` is the control of text, `written` judges a language model as it is (by `generate`), `trajectory` on its way,
-`choice` by what it thinks comes next, `transcripts` looks
+they share), `finetune_ctc`, `finetune_classes`, `finetune_rank` and `finetune_tokens` train the whole encoder on (`finetune` is what they share,
+`finetune_text` what a network on text is given), `tfidf` and `remembered` are the controls of text, `written` judges a language model as it is
+(by `generate`), `trajectory` on its way, `choice` by what it thinks comes next, `transcripts` looks
 for rows that cannot be learnt, `ctc` holds the loss, `decoding` chooses a language model, `metrics` scores with intervals, `controls`
 holds what a result is judged against.
 """
@@ -19,6 +19,7 @@ METRICS = {
     "cer": "character error rate",
     "wer": "word error rate",
     "map": "mean average precision",
+    "f1": "F1 of spans",
     "score": "mean score of samples",
     "bits": "bits per character",
 }  # as tables and reports call them
@@ -28,6 +29,7 @@ EVENTS = {
     "cer": "errors",
     "wer": "errors",
     "map": "average_precision",
+    "f1": "twice_right",
     "score": "score",
     "bits": "bits",
 }
@@ -44,7 +46,7 @@ class Task:
     features: Literal[
         "pooled", "frames", "aligned", "finetune", "written", "way", "choice"
     ]  # which part of this room judges it
-    metric: Literal["accuracy", "cer", "wer", "map", "score", "bits"]
+    metric: Literal["accuracy", "cer", "wer", "map", "f1", "score", "bits"]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
@@ -199,6 +201,17 @@ TASKS: dict[str, Task] = {
             metric="map",
             higher_is_better=True,
             disjoint=("question",),
+            reads="text",
+        ),
+        Task(
+            name="token-finetune",
+            about="which stretches of a text are a name, and of what (spans of characters), tagged word by word with the whole network trained on",
+            target="spans",
+            columns=("text", "spans"),
+            features="finetune",
+            metric="f1",
+            higher_is_better=True,
+            disjoint=("text",),
             reads="text",
         ),
         Task(

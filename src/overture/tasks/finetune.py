@@ -2,9 +2,9 @@
 
 The protocol contains the sweep: each rate is an ordinary training run in the one loop, the development rows choose among
 them, the test rows are scored once. Both sides of a comparison get the same rates, updates, order of rows, head and schedule. What a
-task adds (`Goal`) stands in `finetune_ctc` and `finetune_classes`; what an encoder is given, in `Rows` for speech and in `finetune_text` for
-text. Spectrograms are altered as in SpecAugment (Park et al.
-2019); of samples, the encoder's own latents are (`models.tuned.LatentMask`), where it has a vector for what is hidden.
+task adds (`Goal`) stands in `finetune_ctc`, `finetune_classes`, `finetune_rank` and `finetune_tokens`; what an encoder is given, in `Rows` for speech
+and in `finetune_text` for text. Spectrograms are altered as in SpecAugment (Park et al. 2019); of samples, the encoder's own latents are
+(`models.tuned.LatentMask`), where it has a vector for what is hidden.
 
 The rates share what does not depend on them: recordings are read and features computed once, for training and for scoring, and
 a run that has ended is neither trained nor prepared again.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Required, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +31,13 @@ from overture.data.source import Cached, collate
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.models.tuned import LatentMask, Tuned, can_hide
-from overture.run import Data, Loop, ModelSpec, Objective, Optim, Plan, Player, Run
+from overture.run import Data, Labelled, Loop, ModelSpec, Objective, Optim, Plan, Player, Run
 from overture.tasks.ctc import Infeasible
 from overture.tasks.metrics import Counts
 from overture.tasks.probe import ProbeResult, check_parts, scored, strings
 
+RATES = (1e-4, 3e-4, 1e-3)  # of classes, rankings and tags; recognisers have their own
+UPDATES = 300
 SPECAUGMENT = Alteration(time_share=0.1, time_width=0.2, time_zero=1.0, time_replace=0.0, noise_probability=0.0)
 BATCH_SECONDS = 60.0  # padded audio of a forward pass when scoring
 LEARNT_AWAY = ("vanished variance", "vanished rank")  # no illness here: two classes need one direction only
@@ -62,6 +64,16 @@ class Schedule:
             decay="exponential",
             final=0.05,
         )
+
+
+class Sweep(TypedDict, total=False):
+    """What whoever calls a task's `finetune` may say of its runs, see `tune`; the same for every task."""
+
+    home: Required[Path]
+    rates: Sequence[float]
+    updates: int
+    schedule: Schedule
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,10 +251,10 @@ def tune(
     test: np.ndarray,
     home: Path,
     tell: Callable[[dict[str, Any]], None],
-    rates: Sequence[float],
-    updates: int,
-    seed: int,
-    schedule: Schedule,
+    rates: Sequence[float] = RATES,
+    updates: int = UPDATES,
+    seed: int = 0,
+    schedule: Schedule = Schedule(),
     augment: WaveAugment | None = None,
     micro_seconds: float | None = None,
 ) -> Finetuned:
@@ -261,8 +273,10 @@ def tune(
 
     began, table, pretraining = time.perf_counter(), rows.table, rows.run
     check_parts(goal.train, dev, test, len(table))
-    used = _as_text(table.take(goal.train), goal.target)
-    mark = fingerprint([used.fingerprint, goal.target, [str(v) for v in used.numpy(goal.target)]])[:6]
+    used = table.take(goal.train)
+    if isinstance(goal.objective, Labelled):
+        used = _as_text(used, goal.target)
+    mark = fingerprint([used.fingerprint, goal.target, used.written(goal.target)])[:6]
     corpus = used.save(f"{table.name}~{mark}")
     data = rows.data(corpus, goal.train, augment)
     mark_of_start = None if start is None else weights_fingerprint(Origin.open(start, home).weights())

@@ -1,9 +1,8 @@
 """Fine-tuned classification of utterances and of documents: the mean of the last hidden states, a linear layer, softmax."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -21,14 +20,11 @@ from overture.objectives import Loss
 from overture.run import Frontend, ModelSpec, Run
 from overture.tasks import metrics
 from overture.tasks.classify import classes_of
-from overture.tasks.finetune import Finetuned, Goal, Rows, Schedule, one_by_one, tune
+from overture.tasks.finetune import Finetuned, Goal, Rows, Sweep, one_by_one, tune
 from overture.tasks.finetune_text import TextRows
 from overture.tasks.probe import check_parts, strings
 
-RATES = (1e-4, 3e-4, 1e-3)
-UPDATES = 300
 UPDATE_SECONDS = 30.0
-UPDATE_TEXTS = 16  # documents of full length an update
 
 
 class MeanHead(nn.Module):
@@ -98,16 +94,12 @@ def finetune(
     train: np.ndarray,
     dev: np.ndarray,
     test: np.ndarray,
-    home: Path,
     tell: Callable[[dict[str, Any]], None],
-    rates: Sequence[float] = RATES,
-    updates: int = UPDATES,
-    schedule: Schedule = Schedule(),  # noqa: B008  # frozen
-    seed: int = 0,
+    **sweep: Unpack[Sweep],
 ) -> Finetuned:
     """Fine-tune the encoder of `pretraining` to tell the values of the column `target` apart, and score it by accuracy.
 
-    `start` names its run folder under `home`, None is from scratch; `train`, `dev`, `test`: row numbers in `table`. Utterances
+    `start` names its run folder under `home`, None is from scratch; `train`, `dev`, `test`: row numbers in `table`; `sweep`: see `tune`. Utterances
     over `data.max_seconds` of the pre-training are cropped, at a drawn place in training and in front when scored; documents, to their
     beginning, `data.text.length` tokens. Raises
     OvertureError for rows without a target or without a frame and for a class that only dev or test has, before any training.
@@ -117,7 +109,7 @@ def finetune(
     rows: Rows | TextRows
     if pretraining.on_text:
         rows = TextRows(table, pretraining)
-        update = float(UPDATE_TEXTS * rows.length)
+        update = rows.update
     else:
         rows, update = Rows(table, pretraining), UPDATE_SECONDS
         rows.steps(np.concatenate([train, dev, test]))  # says which row is too short
@@ -143,16 +135,4 @@ def finetune(
         metric="accuracy",
         higher_is_better=True,
     )
-    return tune(
-        goal,
-        rows,
-        start,
-        dev=dev,
-        test=test,
-        home=home,
-        tell=tell,
-        rates=rates,
-        updates=updates,
-        seed=seed,
-        schedule=schedule,
-    )
+    return tune(goal, rows, start, dev=dev, test=test, tell=tell, **sweep)

@@ -6,10 +6,9 @@ Yang et al. 2015; fine-tuned pair by pair as TANDA, Garg et al. 2020, arXiv:1911
 tells the two apart is the token between them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +20,8 @@ from overture.data.text import Example
 from overture.errors import OvertureError
 from overture.models.tuned import Tuned
 from overture.run import Run
-from overture.tasks.finetune import Finetuned, Goal, Judged, Schedule, tune
-from overture.tasks.finetune_classes import RATES, UPDATE_TEXTS, UPDATES, Classifier, Classify
+from overture.tasks.finetune import Finetuned, Goal, Judged, Sweep, tune
+from overture.tasks.finetune_classes import Classifier, Classify
 from overture.tasks.finetune_text import TextRows
 from overture.tasks.metrics import Ranking
 from overture.tasks.probe import check_parts, strings
@@ -146,12 +145,8 @@ def finetune(
     train: np.ndarray,
     dev: np.ndarray,
     test: np.ndarray,
-    home: Path,
     tell: Callable[[dict[str, Any]], None],
-    rates: Sequence[float] = RATES,
-    updates: int = UPDATES,
-    schedule: Schedule = Schedule(),  # noqa: B008  # frozen
-    seed: int = 0,
+    **sweep: Unpack[Sweep],
 ) -> Finetuned:
     """Fine-tune the network of `pretraining` to tell right candidates (`target` 1) from wrong ones (0), and score its rankings.
 
@@ -173,7 +168,7 @@ def finetune(
         name=f"{target}-ranks",
         model=Classifier(encoder=pretraining.model, classes=len(CLASSES)),
         objective=Classify(classes=CLASSES, column=target),
-        update=float(UPDATE_TEXTS * rows.length),
+        update=rows.update,
         whole=False,
         train=train,
         left_out=[],
@@ -183,16 +178,4 @@ def finetune(
         metric="map",
         higher_is_better=True,
     )
-    return tune(
-        goal,
-        rows,
-        start,
-        dev=dev,
-        test=test,
-        home=home,
-        tell=tell,
-        rates=rates,
-        updates=updates,
-        seed=seed,
-        schedule=schedule,
-    )
+    return tune(goal, rows, start, dev=dev, test=test, tell=tell, **sweep)

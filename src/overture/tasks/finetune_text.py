@@ -2,7 +2,7 @@
 
 What classifies them is `finetune_classes`, with the mean over an example's own tokens of BERT and of decoders alike. Of a decoder some
 take the last token instead (GPT, Radford et al. 2018); ours is the end token, whose state has learnt to leave the document behind, and few
-labels do not teach it better.
+labels do not teach it better. Only what is tagged (`finetune_tokens`) is read to its end, in windows.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from overture.run import Assembly, Data, Plan, Run
 from overture.tasks.finetune import Goal
 from overture.train.examples import tokens_of
 
+UPDATE_TEXTS = 16  # examples of full length an update
 BATCH_TOKENS = 8192  # padded, of a forward pass when scoring
 
 
@@ -57,6 +58,11 @@ class TextRows:
         """The network, without weights."""
         with torch.device("meta"):
             return self.run.model.build(self.run.frontend)
+
+    @property
+    def update(self) -> float:
+        """Tokens of an update."""
+        return float(UPDATE_TEXTS * self.length)
 
     def data(self, corpus: str, train: np.ndarray, augment: WaveAugment | None) -> Data:
         if augment is not None:

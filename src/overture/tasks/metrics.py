@@ -23,7 +23,9 @@ class Counts(NamedTuple):
     """One metric over N utterances, documents or questions."""
 
     events: np.ndarray  # (N,) errors or right answers, int64; float64 of a ranking's worth, or of bits
-    totals: np.ndarray  # (N,) int64, characters or words of the reference; 1 for accuracy and rankings
+    totals: (
+        np.ndarray
+    )  # (N,) int64, characters or words of the reference; 1 for accuracy and rankings; of spans, see `spans`
 
     @property
     def value(self) -> float:
@@ -84,6 +86,20 @@ def accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> Counts:
         raise ValueError(f"{len(references)} references, {len(hypotheses)} hypotheses")
     right = np.array([r == h for r, h in zip(references, hypotheses)], dtype=np.int64)
     return Counts(right, np.ones(len(right), dtype=np.int64))
+
+
+def spans(
+    references: Sequence[Sequence[tuple[int, int, str]]], hypotheses: Sequence[Sequence[tuple[int, int, str]]]
+) -> Counts:
+    """Spans (start, end, label) of each document, right where all three are: events are twice the right ones, totals all of both sides.
+
+    So the ratio of their sums is the F1 over all spans, and a document with few weighs little, as in CoNLL.
+    """
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references, {len(hypotheses)} hypotheses")
+    right = [2 * len(set(r) & set(h)) for r, h in zip(references, hypotheses)]
+    totals = [len(r) + len(h) for r, h in zip(references, hypotheses)]
+    return Counts(np.array(right, dtype=np.int64), np.array(totals, dtype=np.int64))
 
 
 @dataclass(frozen=True)
