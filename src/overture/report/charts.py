@@ -137,8 +137,8 @@ def line_chart(
         marks=tuple(Tick(round(float(across(np.array(x))) / 10, 2), word) for x, word in marks),
         legend=legend,
         value=number(last) if value and len(curves) == 1 else "",
-        summary=f"{spoken}, over {number(x_low)} to {number(x_high)} {x_label}.",
-        numbers=_numbers(curves, shown, x_label),
+        summary=f"{spoken}, over {x_ticks[0][1] if x_ticks else number(x_low)} to {x_ticks[-1][1] if x_ticks else number(x_high)} {x_label}.",
+        numbers=_numbers(curves, shown, x_label, x_ticks),
     )
 
 
@@ -251,18 +251,21 @@ def _area(x: Array, low: Array, high: Array) -> str:
     return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(there, edge, strict=True)) + "Z"
 
 
-def _numbers(curves: Sequence[Curve], shown: Sequence[Array], x_label: str) -> tuple[tuple[str, ...], ...]:
-    """About ten points of each curve as text."""
+def _numbers(
+    curves: Sequence[Curve], shown: Sequence[Array], x_label: str, labelled: Sequence[tuple[float, str]]
+) -> tuple[tuple[str, ...], ...]:
+    """About ten points of each curve as text, or those at the places that are `labelled`."""
     longest = max(curves, key=lambda c: float(c.x[-1]))
     places = longest.x[np.unique(np.linspace(0, len(longest.x) - 1, 11).round().astype(int))]
+    labelled = labelled or [(float(x), number(int(x) if x == int(x) else float(x))) for x in places]
     spread = float(np.ptp(np.concatenate([s[np.isfinite(s)] for s in shown])))
     decimals = decimals_for(spread / 200)
     rows = [(x_label, *((c.name or "value") for c in curves))]
-    for place in places:
+    for place, label in labelled:
         cells = []
         for curve, line in zip(curves, shown, strict=True):
             at = int(np.searchsorted(curve.x, place, side="right")) - 1
-            ended = at < 0 or (place > curve.x[-1])
+            ended = at < 0 or place > curve.x[-1]
             cells.append(fixed(None if ended else float(line[at]), decimals))
-        rows.append((number(int(place) if place == int(place) else float(place)), *cells))
+        rows.append((label, *cells))
     return tuple(rows)

@@ -11,6 +11,7 @@ from overture.report.charts import Chart, Curve, line_chart, nice, smoothed
 from overture.report.page import RunLog, write_page
 from overture.report.run import described
 from overture.report.verdict import Difference, Measured, also_measured, colours, controls, measured, need, verdict
+from overture.report.way import ways
 from overture.report.words import counted, decimals_for, duration, finite, fixed, listed, number, p_value, scaled, seen
 
 
@@ -34,6 +35,9 @@ def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str,
         "parts": [_dots(part, controls(result, part)) for part in (main, *also_measured(result))],
         "costs": _costs(result, runs, main),
         "learning": _learning((main, *also_measured(result))),
+        "ways": ways(
+            list(zip((result, *result.get("also", {}).values()), (main, *also_measured(result)), strict=True))
+        ),
         "total": _total(result),
         "watched": _watched(result),
         "groups": _groups(result.get("groups", {}), main),
