@@ -4,6 +4,7 @@ import torch
 
 from overture.recipes import get
 from overture.recipes.ainu import claim
+from overture.recipes.hykist import MULTILINGUAL
 
 
 def test_the_published_size_is_xlsr_53s() -> None:
@@ -22,9 +23,7 @@ def test_arms_differ_by_the_two_factors_only() -> None:
     }
     assert len({a.run for a in arms.values()}) == len({a.stages for a in arms.values()}) == 1 and len(arms) == 6
     (stage,) = arms["base"].stages
-    assert stage.data.where == "language <> 'cs'"  # the base has not heard the target
-    assert {t.label_minutes for t in study.trials} == {5.0, 15.0}
-    assert len({(t.where, t.parts) for t in study.trials}) == 1  # the same test rows at both sizes
+    assert stage == MULTILINGUAL and "language <> 'cs'" in str(stage.data.where)  # the base has not heard the target
 
 
 def test_the_target_is_told_apart_by_sentence() -> None:

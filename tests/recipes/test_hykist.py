@@ -53,13 +53,11 @@ def test_starts_differ_in_their_weights_only() -> None:
 
     at_8_khz = [arms[name].run for name in ("scratch", "target only", "multilingual", "continued")]
     assert len({tuned(run) for run in at_8_khz}) == 1
-    assert len({tuned(arms[name].run) for name in ("multilingual, upsampled", "continued, upsampled")}) == 1
-    assert arms["continued"].stages == arms["multilingual"].stages == arms["multilingual, upsampled"].stages
+    assert tuned(arms["continued, upsampled"].run) != tuned(arms["continued"].run)  # two ways to hear 8 kHz
+    assert arms["continued"].stages == arms["multilingual"].stages == arms["continued, upsampled"].stages
     (first,) = arms["continued"].stages
     assert arms["target only"].run.loop.updates == first.loop.updates + arms["continued"].run.loop.updates
-    assert first.frontend.rate == 16_000 and first.data.where == "language NOT LIKE 'en%'"
-    whole, cut = arms["continued"].run.model, arms["continued, 2 of 4 layers"].run.model
-    assert replace(cut, layers=whole.layers) == whole
+    assert first.frontend.rate == 16_000 and "language NOT LIKE 'en%'" in str(first.data.where)
 
 
 def test_the_claim_says_what_its_corpora_are_made_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,14 @@ CORPORA = (
     "overture data join multilingual fillets-ng tuxpaint asterisk-16k --latin --where \"kind NOT IN ('digit', 'letter') AND language <> 'ml'\"",
 )
 
+FIRST, ON = 1200, 600  # updates of the claims on recognition: of a start, and of going on from it
+# Twelve languages without those that the claims recognise, English and Czech; one run a seed serves both `hykist` and `ainu`.
+MULTILINGUAL = replace(
+    wav2vec2.default(),
+    data=Data(corpus="multilingual", where="language NOT LIKE 'en%' AND language <> 'cs'", min_seconds=0.5),
+    loop=replace(wav2vec2.default().loop, updates=FIRST),
+)
+
 
 def published() -> Run:
     """XLSR-53's network (LARGE: H=1024, FFN 4096, 16 heads) cut to its first 8 layers, at 8 kHz: "Large_1-8".
@@ -78,16 +86,14 @@ def tiny() -> Run:
 def claim() -> Claim:
     """Four starts with the same fine-tuning on a quarter of an hour of telephone speech, and two ways to hear 8 kHz.
 
-    "Multilingual" is a wav2vec 2.0 of ours on thirteen languages without English, 16 kHz; English telephone speech is what it goes on with, and
-    what "target only" hears from the beginning, for as many updates as both stages together.
+    English telephone speech is what `MULTILINGUAL` goes on with, and what "target only" hears from the beginning, for as many updates as both
+    stages together.
     """
-    base, on = wav2vec2.default(), default()
-    abroad = Data(corpus="multilingual", where="language NOT LIKE 'en%'", min_seconds=0.5)
-    first = replace(base, data=abroad)
-    up = replace(on, frontend=base.frontend, model=base.model)
-    here = replace(on, data=replace(on.data, corpus="amazon-queen-telephone"))
-    alone = replace(on, players=base.players, loop=replace(base.loop, updates=base.loop.updates + on.loop.updates))
-    cut = replace(on, model=replace(SMALL, layers=2).for_rate(LINE.rate))
+    on = default()
+    on = replace(on, loop=replace(on.loop, updates=ON))
+    up = replace(on, frontend=MULTILINGUAL.frontend, model=MULTILINGUAL.model)
+    alone = replace(on, players=MULTILINGUAL.players, loop=replace(on.loop, updates=FIRST + ON))
+    first = MULTILINGUAL
     return Claim(
         recipe="hykist",
         text="Fine-tuned on 15 minutes of telephone speech, a wav2vec 2.0 of other languages that goes on with unlabelled telephone speech makes "
@@ -101,10 +107,8 @@ def claim() -> Claim:
                 Arm(name="scratch", run=on, kind="untrained"),
                 Arm(name="target only", run=alone),
                 Arm(name="multilingual", run=on, kind="start", stages=(first,)),
-                Arm(name="multilingual, upsampled", run=up, kind="start", stages=(first,)),
                 Arm(name="continued", run=on, stages=(first,)),
                 Arm(name="continued, upsampled", run=up, stages=(first,)),
-                Arm(name="continued, 2 of 4 layers", run=cut, kind="start", stages=(first, here)),
             ),
             trials=(
                 Trial(
@@ -119,14 +123,11 @@ def claim() -> Claim:
         expected_also=(
             ("asr-finetune", "multilingual", "scratch"),
             ("asr-finetune", "target only", "scratch"),
-            ("asr-finetune", "continued, upsampled", "multilingual, upsampled"),
             ("asr-finetune", "continued", "continued, upsampled"),
-            ("asr-finetune", "multilingual, upsampled", "multilingual"),
             ("asr-finetune", "continued", "log-mel, from scratch"),
-            ("asr-finetune", "continued", "continued, 2 of 4 layers"),
         ),
         deviations=(
-            "2,000 updates of 32 s at 4 layers, H=256, and 1,000 more, stand for XLSR-53 and its continuation.",
+            f"{FIRST:,} updates of 32 s at 4 layers, H=256, and {ON} more, stand for XLSR-53 and its continuation.",
             "English acted dialogue of a game, sent through a band of 300 to 3400 Hz and mu-law, stands for Vietnamese calls of doctors.",
             "CTC on characters, greedy, decides; the hybrid system of the thesis is the task 'hybrid'.",
             "The labelled recordings are among those that are continued on, for every arm that hears the target at all.",
