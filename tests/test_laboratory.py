@@ -21,6 +21,7 @@ from overture.errors import OvertureError
 from overture.judging import frontend_of
 from overture.laboratory import Laboratory, check, compare
 from overture.objectives import Loss
+from overture.objectives.distillation import Distillation
 from overture.recipes import get
 from overture.run import Run
 from overture.study import Arm, Claim, Study, Trial
@@ -28,6 +29,7 @@ from overture.tasks import find_task, finetune_classes
 from overture.tasks.finetune_classes import finetune as finetune_classes_finetune
 from overture.train.engine import Engine
 from overture.train.loop import train
+from overture.train.state import checkpoints, read_weights
 from overture.train.track import read_metrics
 from overture.trials import Labelled
 from overture.verdicts import Score, compare_arms, verdict
@@ -660,6 +662,28 @@ def test_arms_of_several_stages_share_what_is_the_same(tmp_path: Path, trainings
     )
     updates = {arm: result["cost_by_arm"][arm]["updates"] for arm in ("base", "continued")}
     assert updates == {"base": 2, "continued": 5} and result["cost"]["updates"] == 2 * 5  # what is shared is paid once
+    folders = result["stages"]["continued"][0][-1], result["runs"]["continued"][0]
+    before, after = (read_weights(checkpoints(tmp_path / name)[-1]) for name in folders)
+    encoder = [n for n in before if not n.startswith("head.")]
+    far = sum(float((after[n] - before[n]).square().sum()) for n in encoder) ** 0.5
+    assert set(result["moved"]) == {"continued"} and result["moved"]["continued"][0] == pytest.approx(far, rel=1e-4)
+
+
+def test_an_arm_that_is_taught_shares_what_its_teacher_began_with(
+    tmp_path: Path, trainings: list[tuple[str, int]]
+) -> None:
+    base, on = staged().arms[1:]
+    player = on.run.players[0]
+    listening = replace(player, objective=Distillation(pretext=player.objective, whole="mean"))
+    teacher = replace(on.run, data=replace(on.run.data, where=SPEAKERS))
+    taught = replace(on, name="taught", run=replace(on.run, players=(listening,)), teacher=(*on.stages, teacher))
+    arms = (base, on, taught)
+    result = compare(replace(staged(), arms=arms, seeds=(0,)), tmp_path, untold, budget="none")
+    assert len(trainings) == 3  # the base, what goes on from it and teaches, and who is taught
+    about = json.loads((tmp_path / result["runs"]["taught"][0] / "run.json").read_text())
+    assert about["config"]["start"] == result["stages"]["continued"][0][0] == about["start"]["path"]
+    assert about["config"]["teacher"] == result["runs"]["continued"][0] == about["teacher"]["path"]
+    assert result["cost_by_arm"]["taught"]["updates"] == 2 + 3 + 3  # the shared base once, though both began with it
 
 
 def test_a_start_is_judged_by_the_weights_of_its_stage(tmp_path: Path) -> None:
@@ -697,6 +721,8 @@ def test_an_arm_that_cannot_be_is_refused() -> None:
             Arm(name="a", run=run, **wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no start of its own"):
         Arm(name="a", run=replace(run, start="there"), stages=(run,))
+    with pytest.raises(ValueError, match="nobody can teach it"):
+        Arm(name="a", run=run, kind="untrained", teacher=(run,))
 
 
 def test_rows_of_another_language_are_learnt_from_and_never_scored(tmp_path: Path) -> None:

@@ -204,6 +204,11 @@ class Laboratory:
                 if len(chains[0]) > 1
             },
             "heard": {arm: [_heard(folder) for folder in chains[0]] for arm, chains in folders.items()},
+            "moved": {
+                arm.name: [self.pretraining.moved(arm, seed) for seed in self.study.seeds]
+                for arm in self.study.arms
+                if arm.kind == "trained" and arm.stages and arm.name not in stopped
+            },
             "pretraining_watch": {
                 arm: [_last_watched(chain[-1]) for chain in chains] for arm, chains in folders.items()
             },

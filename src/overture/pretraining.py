@@ -4,6 +4,7 @@ An arm of several stages (multilingual first, then the target language) is a cha
 on from, so a stage that two arms share is trained once a seed, and a killed study goes on where it was.
 """
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,6 +146,22 @@ class Pretraining:
             if "stopped" in costs[-1]:
                 break
         return Trained(runs=tuple(runs), costs=tuple(costs))
+
+    def moved(self, arm: Arm, seed: int) -> float | None:
+        """How far its own training took an arm from where it started: L2 distance over the parameters of the encoder, without heads and quantizers
+        of pre-training; None for an arm that did not train, or started from nothing."""
+        own = self.own(arm, seed)
+        if arm.kind != "trained" or own.start is None:
+            return None
+        from overture.models.start import Origin
+        from overture.models.tuned import unused
+
+        encoder = own.model.build(own.frontend)
+        idle = {id(p) for p in unused(encoder, own.frontend)}
+        before, after = (Origin.open(name, self.home).weights() for name in (own.start, own.folder_name))
+        names = [n for n, p in encoder.named_parameters() if id(p) not in idle and n in before]
+        same = [n for n in names if before[n].shape == after[n].shape]
+        return math.sqrt(sum(float((after[n].double() - before[n].double()).square().sum()) for n in same))
 
     def _train(self, run: Run, arm: Arm, seed: int) -> dict[str, Any]:
         from overture.train.engine import Engine

@@ -120,8 +120,8 @@ def claim() -> Claim:
     trials = tuple(Trial(task="label-finetune", corpus=corpus, where=ROWS, label_rows=n) for n in (200, 50))
     return Claim(
         recipe="self-distillation",
-        text="Fine-tuned on 200 package descriptions, a small BERT that went on in a thousand texts of their kind tells sections apart better when it "
-        "did so twice, the second time from the original weights and taught by the first, than when it only went on, also twice as long.",
+        text="Fine-tuned on 200 package descriptions, a small BERT that went on in a thousand texts of their kind tells sections apart better "
+        "when it did so twice, the second time from the original weights and taught by the first, than when it only went on, also twice as long.",
         study=Study(corpus=corpus, where=target, arms=_arms(base, on), trials=trials),
         expected=EXPECTED,
         expected_also=tuple(
@@ -157,8 +157,8 @@ def claim_speech() -> Claim:
     )
     return Claim(
         recipe="self-distillation:speech",
-        text="Fine-tuned on a minute and a half of labels, a patch Transformer that went on with unlabelled spoken digits tells digits of new voices apart "
-        "better when it did so twice, the second time from the original weights and taught by the first, than when it only went on.",
+        text="Fine-tuned on a minute and a half of labels, a patch Transformer that went on with unlabelled spoken digits tells digits of new "
+        "voices apart better when it did so twice, the second time from the original weights and taught by the first, than when it only went on.",
         study=Study(
             corpus="spoken-digits",
             arms=_arms(base, on),

@@ -207,8 +207,10 @@ def _costs(result: Mapping[str, Any], runs: Mapping[str, Sequence[RunLog]], main
         ("heard or read", seen),
         ("parameters", lambda c: scaled(c.get("parameters"))),
         ("compute", lambda c: scaled(c.get("flops"), "FLOP")),
+        ("weights moved (L2)", lambda c: number(c.get("moved"))),
     ]
-    given = result.get("cost_by_arm", {})
+    moved = {arm: {"moved": float(np.mean(seeds))} for arm, seeds in result.get("moved", {}).items()}
+    given = {arm: {**cost, **moved.get(arm, {})} for arm, cost in result.get("cost_by_arm", {}).items()}
     rows = [(arm.name, [text(given[arm.name]) for _, text in columns]) for arm in main.arms if arm.name in given]
     keep = [i for i in range(len(columns)) if any(cells[i] != "–" for _, cells in rows)]
     return {

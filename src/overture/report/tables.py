@@ -133,6 +133,9 @@ def _section(result: Mapping[str, Any]) -> list[str]:
         facts.append(
             f"- Cost: {duration(cost.get('seconds'))}{updates} on {_cell(cost.get('device', 'an unnamed device'))}"
         )
+    if result.get("moved"):
+        far = ", ".join(f"{arm} {number(sum(seeds) / len(seeds))}" for arm, seeds in result["moved"].items())
+        facts.append(f"- How far weights moved from their start (L2, the encoder's alone): {_cell(far)}")
     if result.get("commit"):
         facts.append(f"- Commit: `{_cell(result['commit'])}`")
     facts += [f"- Deviation: {_cell(text)}" for text in result.get("deviations", ())]
@@ -165,6 +168,9 @@ def _metric_tables(part: Measured) -> list[str]:
         lines.append(
             f"| {_cell(d.better)} | {_cell(d.worse)} | {fixed(d.value, digits, sign=True)} | {interval} | {p} | {reading} |"
         )
+    if part.savings:
+        reached = f"FLOPs saved until an arm knows of the development rows what {part.reach} knows in the end"
+        lines += ["", f"{reached}: {'; '.join(part.savings)}."]
     return lines + _gap_table(part)
 
 
