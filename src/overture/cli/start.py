@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def started(start: str, out: Path | None) -> tuple["Run", str | None, Path]:
 
         _no_head(path / "run.json")
         home = out or path.parent
-        return read_run(path)[0], os.path.relpath(path, home), home
+        return replace(read_run(path)[0], grow=None), os.path.relpath(path, home), home  # it has grown
     if path.exists() or len(path.parts) > 1:
         raise OvertureError(
             f"{start} is no run folder, no checkpoint folder of transformers (with config.json) and no recipe: 'overture list' shows those"

@@ -42,7 +42,7 @@ PRETEXT = "heads."  # of a network on tokens, beside the one over its vocabulary
 # How a network is trained, not what it is: these may differ from what it was trained with before.
 TRAINING = ("dropout", "attention_dropout", "layer_drop", "feature_gradient", "init", "extra")
 CODEBOOK = ("groups", "entries", "code_dim", "projection")  # sizes of what may be made anew
-GROWING = ("layers", "dim", "heads", "ffn")  # sizes that may be larger than those of the start where `Run.grow` says how
+GROWING = ("layers", "dim", "heads", "ffn")  # sizes that may be larger than the start's where `Run.grow` says how
 
 
 @dataclass(frozen=True)
