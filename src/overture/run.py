@@ -88,9 +88,9 @@ class Taught(Protocol):
 
 @runtime_checkable
 class Cycling(Protocol):
-    """An objective whose updates do not all cost the same."""
+    """An objective whose updates do not all cost the same: any `cycle` of them, from the first on, cost what as many do on average."""
 
-    def cycle(self, model: Any) -> int: ...  # updates, from any multiple of them on, that cost together what as many cost on average
+    def cycle(self, model: Any) -> int: ...  # updates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ needs (`heads`): of tokens, of the whole, of spans. Hidden states are handed out
 (`objectives.vocabulary`); padding reaches nothing.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -161,11 +163,30 @@ class TextModel(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """What a sharded run shards one by one."""
-        base = self.network.base_model
-        found: nn.ModuleList = (
-            base.encoder.layer if hasattr(base, "encoder") else base.h if hasattr(base, "h") else base.layers
-        )
+        holder, name = self._holder
+        found: nn.ModuleList = getattr(holder, name)
         return found
+
+    @property
+    def _holder(self) -> tuple[nn.Module, str]:
+        """What has the layers, and what it calls them."""
+        base = self.network.base_model
+        return (base.encoder, "layer") if hasattr(base, "encoder") else (base, "h" if hasattr(base, "h") else "layers")
+
+    @contextmanager
+    def lowest(self, depth: int, *, learning: int) -> Iterator[None]:
+        """Meanwhile it has its lowest `depth` layers alone, and of these only the top `learning` get gradients; so do embeddings below them."""
+        holder, name = self._holder
+        layers = self.layers
+        cut = layers[depth - learning].register_forward_pre_hook(lambda _, given: (given[0].detach(), *given[1:]))
+        if learning == depth:
+            cut.remove()
+        setattr(holder, name, layers[:depth])
+        try:
+            yield
+        finally:
+            setattr(holder, name, layers)
+            cut.remove()
 
     def steps(self, lengths: Tensor) -> Tensor:
         """(B,) tokens -> (B,) states: as many."""
