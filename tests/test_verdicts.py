@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from overture.verdicts import Score, compare_arms, relative_gap
+from overture.verdicts import Score, compare_arms, relative_gap, savings
 
 BETWEEN = ("gender", "f", "m")
 
@@ -59,3 +59,26 @@ def test_a_study_finds_what_it_calls_detectable_four_times_in_five() -> None:
     detectable = float(np.mean([study(0.0)["detectable"] for _ in range(20)]))
     found = np.mean([study(detectable)["ci95"][1] < 0 for _ in range(120)])
     assert 0.68 < found < 0.92
+
+
+def followed(*points: tuple[float, float]) -> Score:
+    """A score with what it was at so many FLOPs."""
+    way = [{"update": i, "value": v, "flops": f} for i, (f, v) in enumerate(points)]
+    return Score(points[-1][1], np.zeros(1), np.ones(1), {"trajectory": way})
+
+
+def test_savings_are_the_flops_until_the_others_last_score() -> None:
+    """Scratch ends at 2 with 100 FLOPs; the other passes 2 halfway between 20 and 40 FLOPs, and with the other seed begins below."""
+    scratch = [followed((0, 9), (50, 4), (100, 2)), followed((0, 9), (100, 3))]
+    grown = [followed((0, 5), (20, 3), (40, 1), (100, 0.5)), followed((10, 2.5), (100, 1))]
+    found = savings("scratch", {"scratch": scratch, "grown": grown, "as it is": [followed((0, 5))] * 2})
+    assert found["scratch"]["seeds"] == [0, 0] and found["grown"]["seeds"] == pytest.approx([0.7, 0.9])
+    assert found["grown"]["mean"] == pytest.approx(0.8) and list(found) == ["scratch", "grown"]
+    low, high = found["grown"]["ci95"]
+    assert low < 0.7 and high > 0.9  # t over two seeds
+
+
+def test_who_does_not_come_there_saves_nothing_that_could_be_told() -> None:
+    slow = [followed((0, 9), (100, 3)), followed((0, 9), (100, 1))]
+    found = savings("scratch", {"scratch": [followed((0, 9), (100, 2))] * 2, "slow": slow})["slow"]
+    assert found["seeds"] == [None, pytest.approx(1 - 0.875)] and found["mean"] is None and found["ci95"] is None

@@ -70,6 +70,11 @@ def judge(
         from overture.tasks import choice
 
         return choice.judge(encoder, run, table, rows["test"], tell)
+    if trial.task.features == "masked":
+        from overture.tasks import masked
+
+        folder = weights if arm.kind == "trained" else None
+        return masked.judge(trial.task, encoder, run, folder, table, dev=rows["dev"], test=rows["test"])
     if trial.task.features in ("written", "way"):
         return _language_model(encoder, arm, run, seed, trial, table, rows, weights)
     return _probed(encoder, arm, run, seed, trial, table, rows, cache)

@@ -68,12 +68,14 @@ class Trial:
     by: str | None = None  # a column by whose values the score is told too; every part has rows of each
     min_count: int = 10  # rows a class needs to take part
     gap: tuple[str, str, str] | None = None  # a column and two of its values, between which the gap is measured
-    reach: str | None = None  # the arm whose last score on development rows the others come to sooner or later (`verdicts.savings`)
+    reach: str | None = None  # the arm to whose last score the others come sooner or later (`verdicts.savings`)
     outside: tuple[str, ...] = ()  # references of `tasks.outside` that stand beside the arms; they decide nothing
 
     def __post_init__(self) -> None:
         if self.label_minutes is not None and self.label_rows is not None:
             raise ValueError(f"trial {self.task!r} has its labels in minutes and in rows: one of the two")
+        if self.reach is not None and self.definition.features != "masked":
+            raise ValueError(f"trial {self.task!r} does not tell the FLOPs of an arm's way, so none can reach another")
 
     @property
     def labels(self) -> str:

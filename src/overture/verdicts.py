@@ -1,6 +1,6 @@
 """From the scores of arms to what may be said of them: means with intervals, paired differences, verdicts. All computed, nothing typed."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +60,7 @@ def measured(
         "probes": {arm: [s.detail for s in found] for arm, found in scores.items()},
         "groups": {arm: found[0].detail["groups"] for arm, found in scores.items()},
         **({"gaps": {arm: relative_gap(trial.gap, found) for arm, found in scores.items()}} if trial.gap else {}),
+        **({"savings": {"reach": trial.reach, "arms": savings(trial.reach, scores)}} if trial.reach in scores else {}),
     }
 
 
@@ -98,6 +99,39 @@ def relative_gap(between: tuple[str, str, str], scores: Sequence[Score]) -> dict
         "groups": dict(zip(values, means.mean(axis=0).tolist())),
         "utterances": {v: int((groups == v).sum()) for v in values},
     }
+
+
+def savings(reach: str, scores: Mapping[str, Sequence[Score]]) -> dict[str, dict[str, Any]]:
+    """What share of its FLOPs an arm of those followed on their way saves until it knows as much of the development rows as `reach` in the
+    end: 1 - FLOPs / FLOPs of `reach` (Chen et al. 2022, table 1). Seed by seed; None for one that does not come there, and then for the mean.
+
+    FLOPs are of all training since a network was fresh or grew. Between two updates that were looked at the score is taken to be linear in them.
+    """
+    from overture.tasks.metrics import seeds_interval
+
+    ends = [s.detail["trajectory"][-1] for s in scores[reach]]
+    found: dict[str, dict[str, Any]] = {}
+    for arm, own in scores.items():
+        if any(len(s.detail.get("trajectory", ())) < 2 for s in own):
+            continue
+        spent = [flops_to(end["value"], s.detail["trajectory"]) for end, s in zip(ends, own)]
+        seeds = [None if f is None else 1 - f / end["flops"] for end, f in zip(ends, spent)]
+        known = [s for s in seeds if s is not None]
+        whole = len(known) == len(seeds)
+        interval, mean = (seeds_interval(known), float(np.mean(known))) if whole else (None, None)
+        found[arm] = {"seeds": seeds, "mean": mean, "ci95": interval and list(interval)}
+    return found
+
+
+def flops_to(value: float, way: Sequence[Mapping[str, Any]]) -> float | None:
+    """The FLOPs at which the points of a `way` first come down to `value`; None where they do not."""
+    for before, after in zip([None, *way], way):
+        if after["value"] <= value:
+            if before is None:
+                return float(after["flops"])
+            share = (before["value"] - value) / (before["value"] - after["value"])
+            return float(before["flops"] + share * (after["flops"] - before["flops"]))
+    return None
 
 
 def compare_arms(better: str, of_better: Sequence[Score], worse: str, of_worse: Sequence[Score]) -> dict[str, Any]:

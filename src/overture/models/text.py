@@ -175,7 +175,7 @@ class TextModel(nn.Module):
 
     @contextmanager
     def lowest(self, depth: int, *, learning: int) -> Iterator[None]:
-        """Meanwhile it has its lowest `depth` layers alone, and of these only the top `learning` get gradients; so do embeddings below them."""
+        """Meanwhile it has its lowest `depth` layers alone, and only the top `learning` of them get gradients; embeddings where those are all."""
         holder, name = self._holder
         layers = self.layers
         cut = layers[depth - learning].register_forward_pre_hook(lambda _, given: (given[0].detach(), *given[1:]))

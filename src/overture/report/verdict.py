@@ -87,6 +87,8 @@ class Measured:
     label_minutes: float | None
     label_rows: int | None
     gaps: tuple[Gap, ...]
+    savings: tuple[str, ...]  # "AKI 38 % [30, 45]": of FLOPs, until an arm knows what `reach` knows in the end
+    reach: str
 
     @property
     def decimals(self) -> int:
@@ -355,6 +357,8 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], resul
         label_rows=part.get("label_rows"),
         higher_is_better=higher_is_better,
         gaps=tuple(_gap(name, found) for name, found in part.get("gaps", {}).items()),
+        savings=tuple(_saving(name, found) for name, found in part.get("savings", {}).get("arms", {}).items()),
+        reach=str(part.get("savings", {}).get("reach", "")),
         arms=tuple(arms),
         differences=tuple(differences),
         stopped=tuple(
@@ -369,6 +373,13 @@ def _gap(arm: str, found: Mapping[str, Any]) -> Gap:
     low, high = _interval(found["ci95"])
     scores = float(found["groups"][a]), float(found["groups"][b])
     return Gap(arm=arm, between=(found["column"], a, b), scores=scores, value=float(found["mean"]), low=low, high=high)
+
+
+def _saving(arm: str, found: Mapping[str, Any]) -> str:
+    if found["mean"] is None:
+        return f"{arm} does not come there with every seed"
+    interval = f" [{', '.join(fixed(100 * end, 0) for end in found['ci95'])}]" if found["ci95"] else ""
+    return f"{arm} {fixed(100 * found['mean'], 0)} %{interval}"
 
 
 def _stops(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -4,7 +4,7 @@ Only the table lives here, so that the command line can list it without torch: `
 caches its states, `align` finds the phones, `classify`, `transcribe` and `classify_frames` train heads on them (`probe` is what
 they share), `finetune_ctc`, `finetune_classes`, `finetune_rank` and `finetune_tokens` train the whole encoder on (`finetune` is what they share,
 `finetune_text` what a network on text is given), `tfidf` and `remembered` are the controls of text, `written` judges a language model as it is
-(by `generate`), `trajectory` on its way, `choice` by what it thinks comes next, `transcripts` looks
+(by `generate`), `trajectory` on its way, `choice` by what it thinks comes next, `masked` one that fills in, `transcripts` looks
 for rows that cannot be learnt, `ctc` holds the loss, `decoding` chooses a language model, `metrics` scores with intervals, `controls`
 holds what a result is judged against.
 """
@@ -22,6 +22,7 @@ METRICS = {
     "f1": "F1 of spans",
     "score": "mean score of samples",
     "bits": "bits per character",
+    "nats": "nats per masked token",
 }  # as tables and reports call them
 # The column of predictions that holds, of each row, what is counted.
 EVENTS = {
@@ -32,6 +33,7 @@ EVENTS = {
     "f1": "twice_right",
     "score": "score",
     "bits": "bits",
+    "nats": "nats",
 }
 
 
@@ -44,9 +46,9 @@ class Task:
     target: str  # the column to be predicted
     columns: tuple[str, ...]  # what the corpus must have
     features: Literal[
-        "pooled", "frames", "aligned", "finetune", "written", "way", "choice"
+        "pooled", "frames", "aligned", "finetune", "written", "way", "choice", "masked"
     ]  # which part of this room judges it
-    metric: Literal["accuracy", "cer", "wer", "map", "f1", "score", "bits"]
+    metric: Literal["accuracy", "cer", "wer", "map", "f1", "score", "bits", "nats"]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
@@ -243,6 +245,17 @@ TASKS: dict[str, Task] = {
             columns=("text",),
             features="way",
             metric="bits",
+            higher_is_better=False,
+            disjoint=("text",),
+            reads="text",
+        ),
+        Task(
+            name="held-out-masked",
+            about="what hidden tokens of text that it has not read cost a network that fills in, in nats a token; nothing is trained",
+            target="text",
+            columns=("text",),
+            features="masked",
+            metric="nats",
             higher_is_better=False,
             disjoint=("text",),
             reads="text",

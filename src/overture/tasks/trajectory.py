@@ -28,13 +28,14 @@ class Point:
     """A run at one update, on the development rows."""
 
     update: int
-    value: float  # bits per character
+    value: float  # of the task's metric
     groups: dict[str, float]  # the same by the values of a column; {} without one
+    flops: float | None = None  # of its training until then, where they are told (`tasks.masked`)
 
 
 @dataclass(frozen=True)
 class Followed(ProbeResult):
-    """The test rows at the worst update, which is `rate`; `dev` has the scores of all updates."""
+    """The test rows at the update `rate`, the worst or the last as the task asks; `dev` has the scores of all updates."""
 
     trajectory: list[Point]
 
