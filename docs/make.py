@@ -5,12 +5,12 @@ COMMAND: python docs/make.py   (make docs)
 
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from overture import recipes
 from overture.config import flatten
+from overture.models.transforms.apply import outline
 from overture.report import results_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -20,8 +20,8 @@ def recipe_page(name: str) -> str:
     """One recipe: docstring, what it is good for, its three sizes side by side."""
     module, entry = recipes.load(name), recipes.INDEX[name]
     runs = {size: recipes.get(f"{name}:{size}") for size in recipes.SIZES}
-    with torch.device("meta"):
-        counts = {s: sum(p.numel() for p in r.model.build(r.frontend).parameters()) for s, r in runs.items()}
+    counts = {s: sum(p.numel() for p in outline(replace(r, transform=None)).parameters()) for s, r in runs.items()}
+    under = {s: sum(p.numel() for p in outline(r).parameters()) for s, r in runs.items()}
     flat = {size: flatten(run) for size, run in runs.items()}
     lines = [
         f"# {name}",
@@ -35,6 +35,8 @@ def recipe_page(name: str) -> str:
     ]
     lines += ["| field | " + " | ".join(runs) + " |", "|---|" + "---|" * len(runs)]
     lines.append("| parameters | " + " | ".join(f"{counts[s] / 1e6:.2f} M" for s in runs) + " |")
+    if under != counts:
+        lines.append("| parameters under its transform | " + " | ".join(f"{under[s] / 1e6:.2f} M" for s in runs) + " |")
     for field in flat["default"]:
         if field not in ("recipe", "size"):
             lines.append(f"| `{field}` | " + " | ".join(json.dumps(flat[s].get(field)) for s in runs) + " |")

@@ -3,11 +3,13 @@
 import re
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from overture.errors import OvertureError
 from overture.models.transforms import LAYERS, Lora, LowRank, SparseLowRank, Transform
 from overture.models.transforms.linear import Factored, draw
+from overture.run import Run
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -45,6 +47,15 @@ def apply(model: nn.Module, transform: Transform, *, seed: int, trained: bool = 
     for name, layer in made.items():
         model.set_submodule(name, layer)
     return list(made)
+
+
+def outline(run: Run) -> nn.Module:
+    """The network of a run as it is trained, without numbers (on the meta device): to count by."""
+    with torch.device("meta"):
+        model: nn.Module = run.model.build(run.frontend)
+        if run.transform is not None:
+            apply(model, run.transform, seed=run.seed, trained=isinstance(run.transform, Lora))
+    return model
 
 
 def merge(model: nn.Module) -> nn.Module:
