@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overture.data.features import Waveform
+from overture.data.features import LogMel, Waveform
 from overture.data.tokens import Tokens
 from overture.errors import OvertureError
-from overture.models.axes import axes
+from overture.models.axes import axes, layer_of
 from overture.models.patch import PatchTransformer
+from overture.models.spectrogram import SpectrogramTransformer
 from overture.models.surgery import Map, Maps, add, copy, difference, folded, grow, stack, unfolded, widen
 from overture.models.text import Bert, Gpt2, Llama
 from overture.models.wav2vec2 import Wav2Vec2
@@ -28,13 +29,18 @@ WAV = Wav2Vec2(
 )  # fmt: skip
 ALL = {"bert": BERT, "llama": LLAMA, "tied-llama": replace(LLAMA, tied=True), "gpt2": GPT2, "wav2vec2": WAV}
 ALL["stable-wav2vec2"] = replace(WAV, stable_layer_norm=True)
+ALL["patches"] = PatchTransformer(
+    layers=2, dim=24, heads=3, ffn=40, frames=64, pretext=("discriminative", "generative")
+)
+FRAMES = LogMel(mels=16)
 EACH = pytest.mark.parametrize("spec", ALL.values(), ids=ALL.keys())
 
 
 def built(spec: Any, seed: int) -> Any:
     """In float64, with weights and norms far from what they are initialised to."""
     torch.manual_seed(seed)
-    model = spec.build(SPEECH if isinstance(spec, Wav2Vec2) else TEXT).double().eval()
+    frontends = {Wav2Vec2: SPEECH, PatchTransformer: FRAMES}
+    model = spec.build(frontends.get(type(spec), TEXT)).double().eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.copy_(torch.randn_like(p) * 0.3 + ("norm" in name.lower() and name.endswith("weight")))
@@ -86,6 +92,8 @@ def answers(model: Any) -> Tensor:
     if hasattr(model, "vocabulary"):
         ids = torch.randint(5, 300, (2, 12))
         return model.logits(model.hidden(ids, torch.tensor([12, 9])))
+    if not hasattr(model, "outputs"):
+        return model.head.generative(model.states(torch.randn(2, 64, 16).double(), torch.tensor([64, 50]))[0][-1])
     found: Tensor = model.outputs(torch.randn(2, 4000).double(), torch.tensor([4000, 3100]))["projected_states"]
     return found
 
@@ -178,8 +186,7 @@ def test_aki_takes_what_is_new_from_the_layer_above(spec: Any) -> None:
     given = unfolded(weights_of(built(spec, seed=0)))
     fpi, aki = widen(given, before, maps), widen(given, before, maps, above=True)
     changed = {name for name in fpi if not torch.equal(fpi[name], aki[name])}
-    products = {n for n in fpi if ".0." in n and "orm" not in n.rpartition(".")[0][-12:] and "ln_" not in n}
-    products = {n for n in products if "conv" not in n}
+    products = {n for n in fpi if layer_of(n) == 0 and "orm" not in n.rpartition(".")[0][-12:] and "ln_" not in n}
     assert changed == products
     for name in changed:
         words = before.of(name)
@@ -210,7 +217,7 @@ def test_a_direct_copy_has_the_small_network_in_its_corner_and_the_rest_fresh(sp
     mixed, small, new = unfolded(found), unfolded(given), unfolded(fresh)
     for name, value in mixed.items():
         kept = torch.isclose(value, new[name])
-        if ".2." in name and "conv" not in name:
+        if layer_of(name) == 2:
             assert kept.all()
         else:
             assert int((~kept).sum()) == small[name].numel()
@@ -245,7 +252,8 @@ def test_maps_are_drawn_from_the_seed_and_are_uniform() -> None:
         (BERT, replace(BERT, dropout=0.1), "fpi", "the very sizes of this run"),
         (BERT, replace(BERT, ffn=80), "stack", "method=stack adds layers alone"),
         (LLAMA, replace(LLAMA, dim=48, heads=6, groups=3), "fpi", "model.groups=3: 6 heads of queries share 3"),
-        (PatchTransformer(), PatchTransformer(), "fpi", "a PatchTransformer are not described"),
+        (SpectrogramTransformer(), SpectrogramTransformer(), "fpi", "a SpectrogramTransformer are not described"),
+        (PatchTransformer(positions="sinusoid"), PatchTransformer(), "fpi", "would see its patches elsewhere"),
     ],
 )  # fmt: skip
 def test_what_cannot_grow_is_said(small: Any, large: Any, how: Any, message: str) -> None:

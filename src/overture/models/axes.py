@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overture.errors import OvertureError
+from overture.models.patch import PatchTransformer
 from overture.models.text import Bert, Gpt2, Llama
 from overture.models.wav2vec2 import Wav2Vec2
 from overture.run import ModelSpec
@@ -84,6 +85,26 @@ WAV2VEC2 = {
     "project_hid.weight": "- /hidden",
     "project_hid.bias": "-",
 }
+PATCHES = {
+    "embeddings.(cls_token|distillation_token|position_embeddings)": "- - hidden",
+    "embeddings.patch_embeddings.projection.weight": "hidden - - -",
+    "embeddings.patch_embeddings.projection.bias": "hidden",
+    "layers.N.attention.(q|k|v)_proj.weight": "heads /hidden",
+    "layers.N.attention.(q|k|v)_proj.bias": "heads",
+    "layers.N.attention.o_proj.weight": "hidden /heads",
+    "layers.N.attention.o_proj.bias": "hidden",
+    "layers.N.mlp.fc1.weight": "ffn /hidden",
+    "layers.N.mlp.fc1.bias": "ffn",
+    "layers.N.mlp.fc2.weight": "hidden /ffn",
+    "layers.N.mlp.fc2.bias": "hidden",
+    "(layers.N.)?layernorm(_before|_after)?.(weight|bias)": "=hidden",
+    "head.mask": "=hidden",
+    "head.(discriminative|generative).0.weight": "hidden /hidden",
+    "head.(discriminative|generative).0.bias": "hidden",
+    "head.(discriminative.2|generative.2|position.1).weight": "- /hidden",
+    "head.(discriminative.2|generative.2|position.1).bias": "-",
+    "head.position.0.(weight|bias)": "=hidden",
+}
 
 
 @dataclass(frozen=True)
@@ -138,9 +159,16 @@ def axes(spec: ModelSpec) -> Axes:
         table, ffn = GPT2, 4 * spec.dim
     elif type(spec) is Wav2Vec2:
         table, groups = WAV2VEC2, spec.position_groups
+    elif type(spec) is PatchTransformer:
+        table = PATCHES
+        if spec.positions == "sinusoid":
+            raise OvertureError(
+                "model.positions=sinusoid: a wider network has other sinusoids, and would see its patches elsewhere. Growth is for learned "
+                "positions, or none"
+            )
     else:
         raise OvertureError(
-            f"the parameters of a {type(spec).__name__} are not described for surgery: those of Bert, Llama, Gpt2 and Wav2Vec2 are "
-            "(overture.models.axes)"
+            f"the parameters of a {type(spec).__name__} are not described for surgery: those of Bert, Llama, Gpt2, Wav2Vec2 and "
+            "PatchTransformer are (overture.models.axes)"
         )
     return Axes(table, spec.layers, spec.dim, spec.heads, spec.dim // spec.heads, ffn, groups)

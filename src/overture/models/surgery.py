@@ -47,7 +47,8 @@ class Map:
     @property
     def copies(self) -> np.ndarray:
         """(N,) how often what an index is made of occurs."""
-        return np.bincount(self.of)[self.of]
+        found: np.ndarray = np.bincount(self.of)[self.of]
+        return found
 
     def each(self, size: int) -> "Map":
         """With `size` indices in place of each, side by side: whole heads."""
@@ -243,7 +244,8 @@ def folded(weights: Weights, like: Weights) -> dict[str, Tensor]:
 
 def _norm(product: Tensor, like: Tensor) -> Tensor:
     """Over all dimensions that `like` has one of."""
-    return product.norm(dim=[d for d, size in enumerate(like.shape) if size == 1], keepdim=True)
+    found: Tensor = torch.linalg.vector_norm(product, dim=[d for d, n in enumerate(like.shape) if n == 1], keepdim=True)
+    return found
 
 
 def _along(values: np.ndarray, dim: int, like: Tensor) -> Tensor:
