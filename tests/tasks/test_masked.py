@@ -15,6 +15,7 @@ from overture.errors import OvertureError
 from overture.laboratory import check
 from overture.models.start import continued
 from overture.models.text import Bert, Llama
+from overture.objectives.submodels import SubModels
 from overture.report import results_markdown
 from overture.run import Grow, Run
 from overture.study import Arm, Claim, Study, Trial
@@ -126,7 +127,14 @@ def test_a_claim_of_growth_comes_to_a_verdict_with_savings(corpus: str, tmp_path
     source, large = run_of(corpus), run_of(corpus, LARGE)
     grown = replace(large, grow=Grow(method="fpi"))
     trial = Trial(task="held-out-masked", reach="scratch")
-    arms = (Arm(name="scratch", run=large), Arm(name="FPI", run=grown, stages=(source,)))
+    player = replace(large.players[0], objective=SubModels(block=1))
+    first = replace(large, grow=Grow(), players=(player,), loop=replace(large.loop, updates=2, keep_at=None))
+    rest = replace(large, loop=replace(large.loop, updates=2, keep_at=(0, 2)))
+    arms = (
+        Arm(name="scratch", run=large),
+        Arm(name="FPI", run=grown, stages=(source,)),
+        Arm(name="two stages", run=rest, stages=(source, first)),
+    )
     claim = Claim(
         recipe="bert2bert",
         text="It saves.",
@@ -137,7 +145,11 @@ def test_a_claim_of_growth_comes_to_a_verdict_with_savings(corpus: str, tmp_path
     assert found["metric"] == "nats per masked token" and found["verdict"] in ("holds", "does not hold", "undecided")
     assert found["savings"]["reach"] == "scratch"
     arms_ = found["savings"]["arms"]
-    assert set(arms_) == {"scratch", "FPI"} and len(arms_["FPI"]["seeds"]) == 2
+    assert set(arms_) == {"scratch", "FPI", "two stages"} and len(arms_["FPI"]["seeds"]) == 2
+    two = found["probes"]["two stages"][0]["trajectory"]
+    whole = found["probes"]["scratch"][0]["trajectory"][-1]["flops"]
+    assert [p["update"] for p in two] == [0, 2] and 0 < two[0]["flops"] < two[-1]["flops"]
+    assert two[-1]["flops"] < whole  # as many updates, some of them of sub-models; the small network is not counted
     assert all(s is not None and s >= 0 for s in arms_["scratch"]["seeds"])  # it comes to where it ends
     assert "FLOPs saved until an arm knows of the development rows what scratch knows in the end: " in results_markdown(
         [found]
