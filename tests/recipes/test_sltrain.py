@@ -8,7 +8,7 @@ from overture.models.transforms import LowRank, Masked, SparseLowRank
 from overture.models.transforms.apply import linear_layers, outline
 from overture.models.transforms.linear import Factored
 from overture.recipes import sltrain
-from overture.recipes.sltrain import EQUAL, SIZES
+from overture.recipes.sltrain import RANK, SIZES, SPARSITY
 from overture.run import Run
 
 
@@ -55,5 +55,5 @@ def test_arms_differ_in_their_matrices_alone_and_controls_have_as_many_parameter
     ours = arms["SLTrain"].transform
     assert isinstance(ours, SparseLowRank)
     assert arms["low rank"].transform == LowRank(rank=ours.rank)
-    assert arms["low rank, as many"].transform == LowRank(rank=EQUAL["rank"])
-    assert arms["sparse, as many"].transform == Masked(sparsity=EQUAL["sparsity"])
+    assert arms["low rank, as many"].transform == LowRank(rank=RANK)
+    assert arms["sparse, as many"].transform == Masked(sparsity=SPARSITY)

@@ -11,6 +11,7 @@ from overture.errors import OvertureError
 from overture.models.text import Llama
 from overture.recipes import get
 from overture.run import Optim, Run
+from overture.train import low_bit
 from overture.train.engine import Engine
 from overture.train.examples import Training
 from overture.train.health import GradientWatch
@@ -123,6 +124,29 @@ def test_states_of_8_bits_are_smaller_and_go_on_to_the_bit(tmp_path: Path) -> No
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
     assert sizes["8bit"] < 0.3 * sizes[None]
+
+
+def test_a_large_tensor_is_updated_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces change nothing; steps are nearly those of AdamW, and of small tensors exactly."""
+    pytest.importorskip("bitsandbytes")
+    found = []
+    for piece in (2**20, 512):
+        monkeypatch.setattr(low_bit, "PIECE", piece)
+        parameters = [torch.nn.Parameter(torch.linspace(-1, 1, n).view(-1, 5)) for n in (5_000, 40)]
+        exact = [torch.nn.Parameter(p.detach().clone()) for p in parameters]
+        optim = Optim(lr=0.1, weight_decay=0.5)
+        groups = [{"params": parameters, "weight_decay": 0.5}]
+        ours, theirs = low_bit.AdamW8bit(groups, optim), torch.optim.AdamW(exact, lr=0.1, weight_decay=0.5)
+        for _ in range(3):
+            for a, b in zip(parameters, exact):
+                a.grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(len(a)))
+                b.grad = a.grad.clone()
+            ours.step()
+            theirs.step()
+        assert torch.equal(parameters[1], exact[1])  # small: fp32
+        assert float((parameters[0] - exact[0]).detach().abs().mean()) < 0.01  # of steps of 0.1
+        found.append(parameters[0])
+    assert torch.equal(*found)
 
 
 def test_states_of_8_bits_learn_nearly_the_same() -> None:

@@ -42,7 +42,7 @@ SIZES: dict[str, tuple[Llama, SparseLowRank, int]] = {
 OPTIM = Optim(lr=3e-3, weight_decay=0.0, warmup=0.1, final=0.1, clip=None)
 CORPUS = "package-descriptions"
 SOME = "substr(md5(id), 1, 2) < '0c'"  # rows that the trial takes: a twentieth
-EQUAL = {"rank": 35, "sparsity": 0.575}  # by which low rank, and sparse alone, have as many parameters as SLTrain
+RANK, SPARSITY = 35, 0.575  # by which low rank, and sparse alone, have as many parameters as SLTrain
 
 
 def published(size: str = "60M") -> Run:
@@ -121,9 +121,9 @@ def claim() -> Claim:
             arms=(
                 arm("full", None),
                 arm("SLTrain", SparseLowRank(rank=32, alpha=8.0)),
-                arm("low rank, as many", LowRank(rank=EQUAL["rank"])),
+                arm("low rank, as many", LowRank(rank=RANK)),
                 arm("low rank", LowRank(rank=32)),
-                arm("sparse, as many", Masked(sparsity=EQUAL["sparsity"])),
+                arm("sparse, as many", Masked(sparsity=SPARSITY)),
             ),
             trials=(Trial(task="held-out", where=SOME),),
         ),

@@ -4,16 +4,15 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from overture.errors import MissingExtra, OvertureError
+from overture.errors import OvertureError
 from overture.objectives import Loss
 from overture.run import Optim, Player
 from overture.train.health import GradientWatch
+from overture.train.low_bit import AdamW8bit
 
 
 def share_parameters(model: nn.Module, players: Sequence[Player]) -> list[dict[str, nn.Parameter]]:
@@ -62,7 +61,7 @@ def build_optimizer(parameters: dict[str, nn.Parameter], config: Optim) -> torch
     ]
     groups = [g for g in groups if g["params"]]
     if config.states == "8bit":
-        return _adamw_8bit(groups, config)
+        return AdamW8bit(groups, config)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     for parameter in parameters.values():
         optimizer.state[parameter] = {
@@ -71,35 +70,6 @@ def build_optimizer(parameters: dict[str, nn.Parameter], config: Optim) -> torch
             "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
         }
     return optimizer
-
-
-def _adamw_8bit(groups: list[dict[str, Any]], config: Optim) -> torch.optim.Optimizer:
-    """AdamW with both moments in 8 bits of a scale for each 256 numbers (Dettmers et al. 2022, arXiv:2110.02861); tensors of fewer than 4,096
-    numbers stay in fp32. Its state is tensors alone, so that it is stored and goes on as any other."""
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError as error:
-        raise MissingExtra("bits", "optim.states=8bit") from error
-    if any(isinstance(p, DTensor) for g in groups for p in g["params"]):
-        raise OvertureError(
-            "optim.states=8bit cannot be sharded: use --engine ddp, or fp32 states (leave optim.states out)"
-        )
-
-    class Stored(AdamW8bit):  # type: ignore[misc]
-        def update_step(self, group: Any, p: Any, gindex: int, pindex: int) -> None:
-            state = self.state[p]
-            count = state["step"]  # a tensor, where the library wants a number
-            state["step"] = int(count)
-            super().update_step(group, p, gindex, pindex)
-            state["step"] = count.fill_(state["step"])
-
-    optimizer: Any = Stored(groups, lr=config.lr, betas=config.betas, eps=config.eps)
-    for i, group in enumerate(optimizer.param_groups):
-        for j, parameter in enumerate(group["params"]):
-            optimizer.init_state(group, parameter, i, j)
-            optimizer.state[parameter]["step"] = torch.zeros((), dtype=torch.float32)
-    found: torch.optim.Optimizer = optimizer
-    return found
 
 
 class InBackward:

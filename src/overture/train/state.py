@@ -45,9 +45,7 @@ class State:
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         for player, optimizer in self.optimizers.items():
             for parameter, values in optimizer.state.items():
-                # of states in 8 bits without the tables, which are always the same
-                kept = {key: value for key, value in values.items() if not key.startswith("qmap")}
-                flat |= {f"optim/{player}/{names[parameter]}/{key}": value for key, value in kept.items()}
+                flat |= {f"optim/{player}/{names[parameter]}/{key}": value for key, value in values.items()}
         flat |= {f"ema/{name}": value for name, value in (self.ema or {}).items()}
         return flat
 

@@ -81,7 +81,7 @@ def counts(model: nn.Module, tokens: int = 1) -> Counts:
     parameters = list(model.parameters())
     flops = skipping = 0
     for layer in linear_layers(model).values():
-        of = 2 * tokens * layer.weight.numel()  # type: ignore[operator, union-attr]
+        of = 2 * tokens * layer.weight.numel()  # type: ignore[operator]
         flops, skipping = flops + of, skipping + of
     for layer in (m for m in model.modules() if isinstance(m, Factored)):
         flops, skipping = flops + layer.flops(tokens), skipping + layer.flops(tokens, skipping=True)

@@ -86,6 +86,7 @@ class Factored(nn.Module):
     values: Tensor | None  # (N, 1): a matrix to the optimizer, so that it decays as matrices do
     support: Tensor | None  # (N,) flat places, sorted, int32 where that suffices
     weight: Tensor | None  # (I, O), frozen
+    bias: nn.Parameter | None
 
     def __init__(self, dense: nn.Module, transform: Transform, rng: np.random.Generator, *, trained: bool) -> None:
         """`dense`: an nn.Linear or a Conv1D, whose bias goes on here. Raises OvertureError where its matrix is too small for the transform."""
@@ -94,7 +95,7 @@ class Factored(nn.Module):
         self.kind = type(dense)
         self.reads_rows = not isinstance(dense, nn.Linear)  # Conv1D
         self.shape = (int(weight.shape[0]), int(weight.shape[1]))  # (I, O)
-        self.bias = dense.bias
+        self.bias = dense.bias  # type: ignore[assignment]
         self.factor = 1.0
         for name in ("left", "right", "values", "weight"):
             self.register_parameter(name, None)
