@@ -200,7 +200,7 @@ class Run:
     loop: Loop = field(default_factory=Loop)
     seed: int = 0
     start: str | None = None  # what the encoder (or the whole model) starts from: the last weights of a run folder
-    # beside this one, or a wav2vec 2.0 checkpoint folder of transformers (see `overture.models.start`)
+    # beside this one, or a checkpoint folder of transformers (see `overture.models.start`)
     start_weights: str | None = None  # hash of these weights, so that another start is another run
     # how its linear layers are parameterised while it is trained; None: dense. Whatever reads its weights sees dense ones
     transform: LowRank | SparseLowRank | Masked | Lora | None = field(default=None, metadata=LATER)

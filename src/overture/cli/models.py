@@ -128,7 +128,7 @@ def run(
         typer.Option(
             "--start",
             "--from",  # torchrun takes --start for an option of its own
-            help="Go on from the weights of a run folder or of a transformers wav2vec 2.0 checkpoint: sizes are its own, "
+            help="Go on from the weights of a run folder or of a checkpoint folder of transformers: sizes are its own, "
             "model.layers may be lowered, frontend.rate changed, and with grow.method=aki the recipe's own, larger sizes are kept.",
         ),
     ] = None,

@@ -118,6 +118,8 @@ class Tokens:
                 f"frontend.published={self.published!r}: no tokenizer.json and tokenizer_config.json that can be read there ({error})"
             ) from error
         roles = {k: v["content"] if isinstance(v, dict) else v for k, v in said.items() if k in ROLES and v}
+        tokenizer.no_truncation()  # examples are cut and padded here
+        tokenizer.no_padding()
         tokenizer.add_special_tokens(list(self.blocks))
         if (have := tokenizer.get_vocab_size()) > self.vocabulary:
             raise OvertureError(

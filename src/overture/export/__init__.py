@@ -11,8 +11,6 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from overture.errors import OvertureError
 from overture.export import text
 from overture.export.card import model_card
 from overture.export.compare import TOLERANCE, near, same_weights
+from overture.models.published import quiet
 from overture.run import Run
 from overture.train.state import checkpoints, load_weights
 from overture.train.track import read_metrics
@@ -91,7 +90,7 @@ def export(folder: Path, out: Path) -> Path:
     about = json.loads((folder / "run.json").read_text(encoding="utf8"))
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with _quiet():
+        with quiet():
             if run.on_text:
                 text.write(run, model, folder, out)
             else:
@@ -198,19 +197,3 @@ def _same_class(model: Any, inputs: Any, out: Path) -> None:
     near("last_hidden_state", last, states[-1], TOLERANCE, out, valid)
     for name, value in wanted.items():
         near(name, found[name], value, TOLERANCE, out, valid)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars and its report that `AutoModel` leaves the parts of pre-training aside."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""What a run starts from when not from fresh weights: an earlier run of ours, or a wav2vec 2.0 checkpoint in transformers' format.
+"""What a run starts from when not from fresh weights: an earlier run of ours, or a checkpoint in transformers' format (`published`).
 
 A run on text goes on with the tokenizer that it began with: ids mean nothing to weights that learnt others.
 
@@ -27,7 +27,8 @@ from overture.data.tokens import FILE, Tokens, keep
 from overture.errors import OvertureError
 from overture.models import surgery
 from overture.models.axes import layer_of
-from overture.models.wav2vec2 import Published, Wav2Vec2
+from overture.models.published import RECIPES, PublishedText, opened, why_missing, why_unused
+from overture.models.wav2vec2 import Wav2Vec2
 from overture.quantize.gumbel import Annealing
 from overture.run import Frontend, ModelSpec, Player, Run
 from overture.train.state import checkpoints, read_weights, stored
@@ -96,18 +97,22 @@ class Origin:
 
     @classmethod
     def _of_checkpoint(cls, folder: Path) -> "Origin":
-        found = Published.open(folder)
-        sizes, frontend = to_dict(found.spec), to_dict(Waveform(rate=found.rate))
-        note = "" if found.normalised else (
+        found = opened(folder)
+        sizes, on_text = to_dict(found.spec), isinstance(found, PublishedText)
+        frontend = to_dict(found.frontend if isinstance(found, PublishedText) else Waveform(rate=found.rate))
+        note = "" if isinstance(found, PublishedText) or found.normalised else (
             "its preprocessor_config.json says do_normalize=false: it has heard samples as they are, and now hears each utterance "
             "brought to mean 0 and variance 1"
         )  # fmt: skip
         if (folder / "overture.json").exists():  # exported by us
             about = jsonfile.read_object(folder / "overture.json")
             run = cls._of_run(folder, about, int(about["config"]["loop"]["updates"]))
+            frontend = run.frontend if on_text else frontend  # with the tokenizer that lies beside it
             return replace(run, kind="checkpoint", sizes=sizes, frontend=frontend, note=note)
-        unknown: dict[str, Any] = {"corpus": None, "where": None, "fingerprint": None, "hours": None, "licences": []}
-        of = {"recipe": "wav2vec2", "size": None, "fingerprint": None, "updates": None}
+        amount = "characters" if on_text else "hours"
+        unknown: dict[str, Any] = {"corpus": None, "where": None, "fingerprint": None, amount: None, "licences": []}
+        recipe = RECIPES[found.kind] if isinstance(found, PublishedText) else "wav2vec2"
+        of = {"recipe": recipe, "size": None, "fingerprint": None, "updates": None}
         return cls(folder, "checkpoint", sizes, frontend, of, None, [{**unknown, "checkpoint": folder.name}], note)
 
     def tokens(self, ours: Tokens) -> Tokens:
@@ -116,10 +121,17 @@ class Origin:
             raise OvertureError(f"{self.folder} has heard speech, and what is to go on from it reads text")
         return replace(ours, **{name: self.frontend[name] for name in ("corpus", "published", "kept")})
 
+    @property
+    def network(self) -> type:
+        """The kind of network, as its `ModelSpec`."""
+        if self.kind == "checkpoint":
+            return type(opened(self.folder).spec)
+        return type(recipes.get(f"{self.of['recipe']}:{self.of['size']}").model)
+
     def weights(self) -> dict[str, Tensor]:
         """By the names of the encoder."""
         if self.kind == "checkpoint":
-            return Published.open(self.folder).weights()
+            return opened(self.folder).weights()
         return read_weights(checkpoints(self.folder)[-1])
 
 
@@ -147,7 +159,7 @@ def continued(run: Run, start: str, home: Path, given: Collection[str] = ()) -> 
     origin = Origin.open(start, home)
     if origin.of["size"] == "finetune":
         raise OvertureError(f"{origin.folder} is a fine-tuned model: pre-training goes on from what that was made of")
-    if type(recipes.get(origin.of["recipe"]).model) is not type(run.model):
+    if origin.network is not type(run.model):
         raise OvertureError(
             f"{origin.folder} is a {origin.of['recipe']}, and cannot be gone on with as {run.recipe}, which is another network: "
             f"overture run {origin.of['recipe']} --start ..."
@@ -189,11 +201,16 @@ def said_of_teacher(run: Run, home: Path) -> Report | None:
 
 
 def published_run(folder: Path) -> Run:
-    """A checkpoint folder of transformers as a run of wav2vec 2.0: its sizes, its front end, and the rest as the paper has it.
+    """A checkpoint folder of transformers as a run: its sizes and its front end, and the rest as the paper of wav2vec 2.0 has it or, of text, as the
+    recipe that it was exported from or that has such a network.
 
     Raises OvertureError when it is none, or of another network.
     """
-    found = Published.open(folder)
+    found = opened(folder)
+    if isinstance(found, PublishedText):
+        origin = Origin.open(folder.name, folder.parent)
+        recipe = recipes.get(origin.of["recipe"])
+        return found.run(recipe, from_dict(recipe.frontend, origin.frontend, where=f"{folder}"))
     return replace(recipes.get("wav2vec2:published"), model=found.spec, frontend=Waveform(rate=found.rate))
 
 
@@ -399,6 +416,8 @@ def _fill(
             missing.setdefault("the mask vector, which the checkpoint never used, so fresh", []).append(name)
         elif bare and name.startswith(QUANTIZER):
             missing.setdefault("of pre-training, which a bare or fine-tuned encoder lacks, so fresh", []).append(name)
+        elif origin.kind == "checkpoint" and (why := why_missing(name, weights)):
+            missing.setdefault(why, []).append(name)
         elif name.startswith(PRETEXT):
             missing.setdefault("a head of this pre-training that the start lacks, so fresh", []).append(name)
         else:
@@ -409,6 +428,8 @@ def _fill(
             unused.setdefault(f"layers above the first {layers}", []).append(name)
         elif origin.kind == "checkpoint" and re.sub(r"^network\.(wav2vec2\.)?", "", name).startswith(HEADS):
             unused.setdefault("the head of another task", []).append(name)
+        elif origin.kind == "checkpoint" and (why := why_unused(name)):
+            unused.setdefault(why, []).append(name)
         elif name.startswith(PRETEXT):
             unused.setdefault("a head of the pre-training before", []).append(name)
         else:

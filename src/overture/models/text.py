@@ -7,11 +7,12 @@ needs (`heads`): of tokens, of the whole, of spans. Hidden states are handed out
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from overture.config import LATER
 from overture.data.batch import States, valid_mask
 from overture.data.tokens import Special, Tokens
 from overture.errors import OvertureError
@@ -77,6 +78,8 @@ class Llama:
     ffn: int = 2048
     positions: int = 2048
     tied: bool = False  # the vocabulary head has the weights of the embedding
+    theta: float | None = field(default=None, metadata=LATER)  # base of the rotary positions; None: 10,000
+    eps: float | None = field(default=None, metadata=LATER)  # of the norms; None: 1e-6
     init: float = 0.02
     extra: tuple[Head, ...] = ()
 
@@ -95,6 +98,8 @@ class Llama:
             intermediate_size=self.ffn,
             max_position_embeddings=self.positions,
             tie_word_embeddings=self.tied,
+            rope_parameters={"rope_type": "default", "rope_theta": self.theta or 10_000.0},
+            rms_norm_eps=self.eps or 1e-6,
             initializer_range=self.init,
             attn_implementation="overture",
         )
@@ -138,7 +143,7 @@ def _ids(frontend: Tokens) -> dict[str, Any]:
     special = frontend.special
     return {
         "vocab_size": frontend.vocabulary,
-        "pad_token_id": special.pad,
+        "pad_token_id": None if special.pad == special.end else special.pad,  # its embedding would not learn
         "bos_token_id": special.end,
         "eos_token_id": special.end,
     }

@@ -264,7 +264,7 @@ class Published:
         from transformers import Wav2Vec2Config
 
         path = folder / "config.json"
-        about = _json(path)
+        about = read_config(path)
         if about.get("model_type") != "wav2vec2":
             raise OvertureError(f"{path}: model_type is {about.get('model_type')!r}, and not 'wav2vec2'")
         config = Wav2Vec2Config.from_dict(about)
@@ -275,7 +275,7 @@ class Published:
                     f"{path}: {name}={getattr(config, name)!r} is not supported, only {getattr(ours, name)!r}"
                 )
         extractor = folder / "preprocessor_config.json"
-        heard = _json(extractor) if extractor.exists() else {}
+        heard = read_config(extractor) if extractor.exists() else {}
         rate = int(heard.get("sampling_rate", 16_000))
         return cls(folder, _sizes(config, rate), rate, bool(heard.get("do_normalize", True)))
 
@@ -284,25 +284,34 @@ class Published:
 
         Raises OvertureError for weights that would have to be unpickled, and damaged ones.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        shards = sorted(self.folder.glob("*.safetensors"))
-        if not shards:
-            raise OvertureError(
-                f"{self.folder} has no .safetensors file. Pickled weights are not read: load them once with transformers where you "
-                "trust them, and save_pretrained() the model"
-            )
-        given: dict[str, Tensor] = {}
-        for shard in shards:
-            try:
-                given |= load_file(shard)
-            except (OSError, SafetensorError) as error:
-                raise OvertureError(f"{shard} cannot be read ({error}): copy it again") from error
-        return {f"network.{_renamed(name)}": value for name, value in given.items()}
+        return {f"network.{_renamed(name)}": value for name, value in read_shards(self.folder).items()}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_shards(path: Path, but: str = "") -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of all those in a folder `but` the one of that name.
+
+    Raises OvertureError where there is none, and for damaged ones.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    shards = [path] if path.is_file() else sorted(p for p in path.glob("*.safetensors") if p.name != but)
+    if not shards:
+        raise OvertureError(
+            f"{path} has no .safetensors file. Pickled weights are not read: load them once with transformers where you "
+            "trust them, and save_pretrained() the model"
+        )
+    given: dict[str, Tensor] = {}
+    for shard in shards:
+        try:
+            given |= load_file(shard)
+        except (OSError, SafetensorError) as error:
+            raise OvertureError(f"{shard} cannot be read ({error}): copy it again") from error
+    return given
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a file of a checkpoint says. Raises OvertureError where it cannot be read."""
     try:
         about = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
