@@ -83,7 +83,9 @@ class Taught(Protocol):
     """An objective that learns from another network, which it finds as `model.teacher` (see `overture.train.teacher`)."""
 
     @property
-    def listens_to(self) -> Literal["run", "average"] | None: ...  # `Run.teacher`, the average of its own weights (`Loop.ema`), or nobody
+    def listens_to(
+        self,
+    ) -> Literal["run", "average"] | None: ...  # `Run.teacher`, the average of its own weights (`Loop.ema`), or nobody
 
 
 @runtime_checkable

@@ -139,7 +139,10 @@ def test_what_bert_was_trained_with_besides_is_told(corpus: str, tmp_path: Path)
         "the head over the vocabulary"
     )
     tuned = report_of(BertForSequenceClassification)
-    assert sorted(tuned["unused"]["the head of another task"]) == ["network.classifier.bias", "network.classifier.weight"]
+    assert sorted(tuned["unused"]["the head of another task"]) == [
+        "network.classifier.bias",
+        "network.classifier.weight",
+    ]
 
 
 def test_what_does_not_fit_is_refused(corpus: str, tmp_path: Path) -> None:

@@ -37,7 +37,11 @@ def named(n: int = 60) -> Table:
         own: list[dict[str, Any]] = []
         for k in range(int(rng.integers(4, 30))):
             kind = rng.choice(["", "place", "river"], p=[0.6, 0.2, 0.2])
-            word = {"": f"w{rng.integers(30)}", "place": "Berlin" if rng.random() < 0.3 else f"Land{i}x{k}", "river": f"River Number{i}x{k}"}[kind]
+            word = {
+                "": f"w{rng.integers(30)}",
+                "place": "Berlin" if rng.random() < 0.3 else f"Land{i}x{k}",
+                "river": f"River Number{i}x{k}",
+            }[kind]
             if kind:
                 own.append({"start": len(text), "end": len(text) + len(word), "label": str(kind)})
             text += f"{word}. " if rng.random() < 0.3 else f"{word} "
