@@ -71,7 +71,7 @@ class Pretraining:
     def _check_start(self, arm: Arm) -> None:
         if arm.run.start is None:
             return
-        from overture.models.start import heard
+        from overture.models.origin import heard
 
         tables, unknown = heard(self.home / arm.run.start)
         for what in unknown:
@@ -96,7 +96,7 @@ class Pretraining:
         last = yield from self._one_after_another(arm.stages, seed)
         own = self._after(last, arm.run, self._own_rows(arm.run), seed)
         if teacher is not None:
-            from overture.models.start import taught_by
+            from overture.models.origin import taught_by
 
             own = taught_by(own, teacher.folder_name, self.home)
         yield own
@@ -114,7 +114,8 @@ class Pretraining:
         run = replace(run, seed=seed, data=replace(run.data, corpus=corpus, where=None))
         if last is None and (run.start is None or not run.on_text):
             return run
-        from overture.models.start import Origin, continued
+        from overture.models.origin import Origin
+        from overture.models.start import continued
 
         if last is None:  # its ids are those that its start has learnt
             return replace(run, frontend=Origin.open(str(run.start), self.home).tokens(run.frontend))
@@ -153,7 +154,7 @@ class Pretraining:
         own = self.own(arm, seed)
         if arm.kind != "trained" or own.start is None:
             return None
-        from overture.models.start import Origin
+        from overture.models.origin import Origin
         from overture.models.tuned import unused
 
         encoder = own.model.build(own.frontend)

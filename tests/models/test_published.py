@@ -25,8 +25,9 @@ from overture.data.table import Table
 from overture.data.tokens import Tokens
 from overture.errors import OvertureError
 from overture.export import export
+from overture.models.origin import Origin, heard
 from overture.models.published import PublishedText
-from overture.models.start import Origin, continued, heard, load, said
+from overture.models.start import continued, load, said
 from overture.models.text import Bert, Gpt2, Llama
 from overture.train.engine import Engine
 from overture.train.loop import train

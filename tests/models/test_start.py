@@ -14,7 +14,8 @@ from overture.config import override
 from overture.data.lengths import samples
 from overture.errors import OvertureError
 from overture.export import export, read_run
-from overture.models.start import Origin, continued, heard, load, published_run, said, weights_fingerprint
+from overture.models.origin import Origin, heard, weights_fingerprint
+from overture.models.start import continued, load, published_run, said
 from overture.models.wav2vec2 import Wav2Vec2, Wav2Vec2Encoder
 from overture.quantize.gumbel import Annealing
 from overture.recipes import get

@@ -12,7 +12,8 @@ import torch
 from overture.data.table import Table
 from overture.data.tokens import Tokens, keep
 from overture.errors import OvertureError
-from overture.models.start import Origin, continued, heard, load
+from overture.models.origin import Origin, heard
+from overture.models.start import continued, load
 from overture.models.text import Bert, Gpt2, Head, Llama
 from overture.run import Run
 from overture.train.engine import Engine

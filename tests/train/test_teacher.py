@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from overture.errors import OvertureError
-from overture.models.start import continued, heard, taught_by, weights_fingerprint
+from overture.models.origin import heard, taught_by, weights_fingerprint
+from overture.models.start import continued
 from overture.objectives.distillation import Distillation
 from overture.recipes import get
 from overture.run import Run

@@ -183,7 +183,7 @@ def _split(table: "Table", tell: Tell) -> "Split":
 
 def _heard(folder: Path, table: "Table", test: "np.ndarray", tell: Tell) -> None:
     """Say whether pre-training has heard the test recordings."""
-    from overture.models.start import heard
+    from overture.models.origin import heard
 
     tables, unknown = heard(folder)
     shared: set[int] = set()

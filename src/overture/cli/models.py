@@ -173,7 +173,7 @@ def run(
     if start is not None:
         configured = _continued(configured, start, out, set(changes), console)
     if teacher is not None:
-        from overture.models.start import taught_by
+        from overture.models.origin import taught_by
 
         configured = taught_by(configured, os.path.relpath(teacher, out), out)
     folder = out / configured.folder_name

@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,7 @@ MEASURED = {
     "tok": ("tokens per update", 1.0),
 }  # by the unit of a budget
 FEWEST = 10  # updates of a run in a comparison
-EVEN = 1.25  # how far from its budget a run's time may be, as a factor
+EVEN = 1.25  # how far from the others', and from its budget, a run's time may be, as a factor
 TIMES, UPDATES = 5, 5  # short measurements of a recipe's speed, and the updates of one
 BUDGET = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(s|m|h|h-audio|tok|flop)")
 
@@ -98,7 +99,7 @@ def compare(
 
     And is the difference real? Controls stand beside them: the front ends alone (log-mel; of text, tf-idf), and each network untrained.
     A checkpoint that has heard the test recordings, or read the test texts, is refused.
-    A budget of time is turned into updates by timing a few of them; other work on the machine meanwhile makes it less.
+    A budget of time is turned into updates by timing a few of them, so let nothing else run meanwhile.
     """
     from dataclasses import replace
 
@@ -108,7 +109,7 @@ def compare(
     from overture.cli.start import started
     from overture.data.table import Table
     from overture.laboratory import compare as conduct
-    from overture.models.start import Origin, weights_fingerprint
+    from overture.models.origin import Origin, weights_fingerprint
     from overture.report import comparison_table, write_comparison_report
     from overture.study import Arm, Study, Trial
     from overture.tasks import find_task, fits
@@ -176,19 +177,24 @@ def compare(
 
 
 def uneven(seconds: "Mapping[str, float]", budget: float, said: str) -> list[str]:
-    """What a comparison at equal time has to own up to: recipes whose runs took much more or less of a quiet budget (s) than others.
+    """What a comparison by time has to own up to: recipes whose runs took much more or less time than the others', or all than the budget (s).
 
     `seconds`: of training, a recipe's mean. Updates are counted out beforehand, so that a study can go on; load then or now makes them uneven.
     """
-    far = {name: took for name, took in seconds.items() if not budget / EVEN <= took <= budget * EVEN}
-    if not far:
+    if not seconds:
         return []
-    took = ", ".join(f"{name} {value:.0f} s" for name, value in far.items())
-    text = (
-        f"Not at equal time: of {said} a run, {took}, since other work was on the machine when updates were timed, or in training. Give the "
-        "command again when it is quiet, with another --runs."
-    )
-    return [text]
+    middle = statistics.median(seconds.values())
+    took = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
+    if any(not middle / EVEN <= value <= middle * EVEN for value in seconds.values()):
+        why = "since other work was on the machine when updates were timed, or in training"
+        return [
+            f"Not at equal time: of {said} a run, {took}, {why}. Give the command again when it is quiet, with another --runs."
+        ]
+    if not budget / EVEN <= middle <= budget * EVEN:
+        return [
+            f"At equal time, but of {said} a run took {took}: the machine was slower or faster than when updates were timed."
+        ]
+    return []
 
 
 def _print_stopped(console: "Console", result: dict[str, Any]) -> None:
@@ -237,8 +243,8 @@ def control_name(recipe: str, run: "Run", arms: "Sequence[Arm]") -> str:
 def speeds_of(runs: "Mapping[str, Run]", home: Path, *, times: int) -> dict[str, dict[str, Any]]:
     """How fast each of `runs` is on this machine and what an update is; measured once and kept, so that a study that goes on keeps its plan.
 
-    The fastest of so many short measurements, each after updates to warm up: other load can only make one slower. Runs take turns, so
-    that minutes in which the machine is slow are bad for all of them alike.
+    The median of so many short measurements, each after an update to warm up; runs take turns, so that minutes in which the machine is slow
+    are bad for all of them alike. Not the fastest: a shared machine is slow for a part of any longer run, too.
     """
     from overture.steps import Step
     from overture.train.speed import measure
@@ -246,13 +252,12 @@ def speeds_of(runs: "Mapping[str, Run]", home: Path, *, times: int) -> dict[str,
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
 
     def keep(name: str, folder: Path) -> None:
-        fastest = min(found[name], key=lambda one: one["seconds per update"])
-        jsonfile.write(
-            folder / "speed.json", {**fastest, "measured": [one["seconds per update"] for one in found[name]]}
-        )
+        in_order = sorted(found[name], key=lambda one: one["seconds per update"])
+        measured = [one["seconds per update"] for one in found[name]]
+        jsonfile.write(folder / "speed.json", {**in_order[len(in_order) // 2], "measured": measured})
 
     steps = {
-        name: Step("speed", {"run": run, "measurements": times, "updates": UPDATES}, partial(keep, name))
+        name: Step("speed", {"run": run, "median of": times, "updates": UPDATES}, partial(keep, name))
         for name, run in runs.items()
     }
     unknown = [name for name, step in steps.items() if not step.done(home / "judged")]
@@ -280,9 +285,9 @@ def updates_for(speed: "Mapping[str, Any]", amount: float, unit: str) -> int:
 
 
 def in_words(speed: "Mapping[str, Any]", updates: int, budget: str, unit: str) -> str:
-    """`30m are 1,200 updates of 1.50 s (fastest of 1.50, 1.62, 1.71 s)`."""
+    """`30m are 1,200 updates of 1.62 s (median of 1.50, 1.62, 1.71 s)`."""
     if unit == "s":
-        of = f"{speed['seconds per update']:.3g} s (fastest of {', '.join(f'{s:.3g}' for s in speed['measured'])} s)"
+        of = f"{speed['seconds per update']:.3g} s (median of {', '.join(f'{s:.3g}' for s in speed['measured'])} s)"
     else:
         of = {
             "h-audio": lambda: f"{speed['audio seconds per update']:.3g} s of audio",

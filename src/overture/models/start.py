@@ -8,30 +8,26 @@ over: the optimizer, its schedule and the order of the data begin anew. Everythi
 strides were changed, at which Gumbel temperature it goes on, and what the weights had heard before.
 """
 
-import hashlib
-import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from overture import jsonfile, recipes
+from overture import recipes
 from overture.config import from_dict, to_dict
 from overture.data.features import Waveform
-from overture.data.table import Table
-from overture.data.tokens import FILE, Tokens, keep
 from overture.errors import OvertureError
 from overture.models import surgery
 from overture.models.axes import layer_of
-from overture.models.published import RECIPES, PublishedText, opened, why_missing, why_unused
+from overture.models.origin import Origin, annealed, weights_fingerprint
+from overture.models.published import PublishedText, opened, why_missing, why_unused
 from overture.models.wav2vec2 import Wav2Vec2
 from overture.quantize.gumbel import Annealing
 from overture.run import Frontend, ModelSpec, Player, Run
-from overture.train.state import checkpoints, read_weights, stored
+from overture.train.state import stored
 
 Report = dict[str, Any]
 
@@ -44,105 +40,6 @@ PRETEXT = "heads."  # of a network on tokens, beside the one over its vocabulary
 TRAINING = ("dropout", "attention_dropout", "layer_drop", "feature_gradient", "init", "extra")
 CODEBOOK = ("groups", "entries", "code_dim", "projection")  # sizes of what may be made anew
 GROWING = ("layers", "dim", "heads", "ffn")  # sizes that may be larger than the start's where `Run.grow` says how
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A start, but for its weights."""
-
-    folder: Path
-    kind: Literal["run", "checkpoint"]
-    sizes: dict[str, Any]  # of its network, by field of the `ModelSpec`
-    frontend: dict[str, Any]  # by field
-    of: dict[str, Any]  # recipe, size, fingerprint, updates: as far as they are known
-    temperature: float | None  # of a Gumbel softmax, where its run ended; None: it has none, or it is not known
-    heard: list[
-        dict[str, Any]
-    ]  # corpora that the weights were trained on: corpus, where, fingerprint, hours or characters, licences
-    note: str = ""
-
-    @classmethod
-    def open(cls, start: str, home: Path) -> "Origin":
-        """`start`: a folder, relative to `home`. Raises OvertureError when it holds no weights, or none that can be used."""
-        folder = Path(os.path.normpath(home / start))  # `home` itself need not be there yet
-        if checkpoints(folder):
-            about = jsonfile.read_object(folder / "run.json")
-            state = jsonfile.read_object(checkpoints(folder)[-1] / "state.json")
-            return cls._of_run(folder, about, int(state["update"]))
-        if (folder / "config.json").exists():
-            return cls._of_checkpoint(folder)
-        raise OvertureError(
-            f"start={start!r}: no run with a checkpoint of that name in {home}, and no checkpoint folder of transformers, with config.json"
-        )
-
-    @classmethod
-    def _of_run(cls, folder: Path, about: dict[str, Any], updates: int) -> "Origin":
-        path = folder / "run.json"
-        try:
-            config, data = about["config"], about["data"]
-            of = {name: about[name] for name in ("recipe", "size", "fingerprint")} | {"updates": updates}
-            this = {
-                "corpus": config["data"]["corpus"],
-                "where": config["data"]["where"],
-                "fingerprint": data["fingerprint"],
-                **({"characters": data["characters"]} if "characters" in data else {"hours": data["hours"]}),
-                "licences": data.get("licences", []),
-            }
-            earlier = [one for of in ("start", "teacher") for one in (about.get(of) or {}).get("heard", [])]
-            annealing = [p["objective"]["temperature"] for p in config["players"] if _annealed(p["objective"])]
-            ended = Annealing(**annealing[0]).at(updates) if annealing else None
-            return cls(folder, "run", config["model"], _frontend(folder, config), of, ended, [this, *earlier])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise OvertureError(f"{path} is damaged ({type(error).__name__}: {error})") from error
-
-    @classmethod
-    def _of_checkpoint(cls, folder: Path) -> "Origin":
-        found = opened(folder)
-        sizes, on_text = to_dict(found.spec), isinstance(found, PublishedText)
-        frontend = to_dict(found.frontend if isinstance(found, PublishedText) else Waveform(rate=found.rate))
-        note = "" if isinstance(found, PublishedText) or found.normalised else (
-            "its preprocessor_config.json says do_normalize=false: it has heard samples as they are, and now hears each utterance "
-            "brought to mean 0 and variance 1"
-        )  # fmt: skip
-        if (folder / "overture.json").exists():  # exported by us
-            about = jsonfile.read_object(folder / "overture.json")
-            run = cls._of_run(folder, about, int(about["config"]["loop"]["updates"]))
-            frontend = run.frontend if on_text else frontend  # with the tokenizer that lies beside it
-            return replace(run, kind="checkpoint", sizes=sizes, frontend=frontend, note=note)
-        amount = "characters" if on_text else "hours"
-        unknown: dict[str, Any] = {"corpus": None, "where": None, "fingerprint": None, amount: None, "licences": []}
-        recipe = RECIPES[found.kind] if isinstance(found, PublishedText) else "wav2vec2"
-        of = {"recipe": recipe, "size": None, "fingerprint": None, "updates": None}
-        return cls(folder, "checkpoint", sizes, frontend, of, None, [{**unknown, "checkpoint": folder.name}], note)
-
-    def tokens(self, ours: Tokens) -> Tokens:
-        """`ours` with the tokenizer of this run. Raises OvertureError where it heard speech."""
-        if "vocabulary" not in self.frontend:
-            raise OvertureError(f"{self.folder} has heard speech, and what is to go on from it reads text")
-        return replace(ours, **{name: self.frontend[name] for name in ("corpus", "published", "kept")})
-
-    @property
-    def network(self) -> type:
-        """The kind of network, as its `ModelSpec`."""
-        if self.kind == "checkpoint":
-            return type(opened(self.folder).spec)
-        return type(recipes.get(f"{self.of['recipe']}:{self.of['size']}").model)
-
-    def weights(self) -> dict[str, Tensor]:
-        """By the names of the encoder."""
-        if self.kind == "checkpoint":
-            return opened(self.folder).weights()
-        return read_weights(checkpoints(self.folder)[-1])
-
-
-def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """12 hex digits that depend on every name, shape and number, and on nothing else: not on files, folders or the order in them."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:12]
 
 
 def continued(run: Run, start: str, home: Path, given: Collection[str] = ()) -> Run:
@@ -187,19 +84,6 @@ def continued(run: Run, start: str, home: Path, given: Collection[str] = ()) -> 
     )
 
 
-def taught_by(run: Run, teacher: str, home: Path) -> Run:
-    """`run` as the weights in `teacher`, a folder relative to `home`, teach it, and named after them. Raises OvertureError where there are none."""
-    return replace(run, teacher=teacher, teacher_weights=weights_fingerprint(Origin.open(teacher, home).weights()))
-
-
-def said_of_teacher(run: Run, home: Path) -> Report | None:
-    """Which run teaches `run` and what that has heard, as it goes into `run.json`; None where none does."""
-    if run.teacher is None:
-        return None
-    origin = Origin.open(run.teacher, home)
-    return {"path": run.teacher, "weights": run.teacher_weights, "of": origin.of, "heard": origin.heard}
-
-
 def published_run(folder: Path) -> Run:
     """A checkpoint folder of transformers as a run: its sizes and its front end, and the rest as the paper of wav2vec 2.0 has it or, of text, as the
     recipe that it was exported from or that has such a network.
@@ -239,7 +123,7 @@ def load(run: Run, model: nn.Module, home: Path) -> Report:
     matched, missing, unused = _fill(encoder, weights, origin, int(getattr(spec, "layers", 0)))
     fresh = any(_quantizes(names) for names in missing.values())
     layers, rates = origin.sizes.get("layers"), (origin.frontend.get("rate"), getattr(run.frontend, "rate", None))
-    begins = next((p.objective.temperature.at(0) for p in run.players if _annealed(p.objective)), None)  # type: ignore[attr-defined]
+    begins = next((p.objective.temperature.at(0) for p in run.players if annealed(p.objective)), None)  # type: ignore[attr-defined]
     return {
         "path": run.start,
         "kind": origin.kind,
@@ -288,46 +172,9 @@ def said(report: Report) -> str:
     return "; ".join([*parts, "optimizer fresh", *([report["note"]] if report["note"] else [])])
 
 
-def heard(folder: Path) -> tuple[list[Table], list[str]]:
-    """The rows that the weights in a run or checkpoint folder were trained on, over all runs they came through; and what cannot be told.
-
-    Raises OvertureError when the folder holds no weights.
-    """
-    tables: list[Table] = []
-    unknown: list[str] = []
-    for entry in Origin.open(folder.name, folder.parent).heard:
-        if entry["corpus"] is None:
-            unknown.append(f"what {entry['checkpoint']} was trained on")
-            continue
-        try:
-            tables.append(Table.open(entry["corpus"], entry["where"]))
-        except OvertureError as error:
-            unknown.append(f"corpus {entry['corpus']!r} ({error})")
-    return tables, unknown
-
-
-def _frontend(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The front end of a run folder's configuration; of text with its tokenizer, which lies there, kept and named."""
-    found: dict[str, Any] = config["frontend"]
-    if "vocabulary" not in found or found["published"] is not None:
-        return found
-    from tokenizers import Tokenizer
-
-    if not (folder / FILE).exists():
-        raise OvertureError(f"{folder} has no {FILE}, the tokenizer that it was trained with: train it anew")
-    return {**found, "kept": keep(Tokenizer.from_file(str(folder / FILE)))}
-
-
 def _quantizes(names: Collection[str]) -> bool:
     """Whether a quantizer is among the weights of these names."""
     return any("quantizer." in name for name in names)
-
-
-def _annealed(objective: Any) -> bool:
-    """Whether an objective, or its JSON, has a temperature that falls."""
-    if isinstance(objective, Mapping):
-        return isinstance(objective.get("temperature"), Mapping)
-    return isinstance(getattr(objective, "temperature", None), Annealing)
 
 
 def _asked(given: Collection[str], path: str) -> bool:
@@ -344,7 +191,7 @@ def _with(theirs: Any, ours: Any, prefix: str, given: Collection[str]) -> Any:
 def _warm(player: Player, index: int, origin: Origin, given: Collection[str]) -> Player:
     """`player` with the temperature of its softmax going on where it had ended, unless it is `given`."""
     objective: Any = player.objective
-    if not _annealed(objective) or _asked(given, f"players.{index}.objective.temperature.first"):
+    if not annealed(objective) or _asked(given, f"players.{index}.objective.temperature.first"):
         return player
     annealing: Annealing = objective.temperature
     first = annealing.least if origin.temperature is None else origin.temperature

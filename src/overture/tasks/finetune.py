@@ -265,7 +265,7 @@ def tune(
     out, and that is told. `micro_seconds`: of speech that is computed at once, where memory does not hold an update.
     Raises OvertureError when all rates fall ill.
     """
-    from overture.models.start import Origin, weights_fingerprint
+    from overture.models.origin import Origin, weights_fingerprint
     from overture.train.engine import Engine
     from overture.train.health import IllRun
     from overture.train.loop import train

@@ -26,6 +26,7 @@ from overture import jsonfile
 from overture.config import to_dict
 from overture.data.draws import Draws
 from overture.errors import OvertureError
+from overture.models import origin
 from overture.models import start as starts
 from overture.models.transforms.apply import apply
 from overture.run import Cycling, Learning, Player, Run
@@ -397,7 +398,7 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
         "config": to_dict(run),
         "data": data,
         "start": trainer.start,
-        "teacher": starts.said_of_teacher(run, folder.parent),
+        "teacher": origin.said_of_teacher(run, folder.parent),
         "parameters": sum(p.numel() for p in trainer.state.model.parameters()),
         "precision": "bf16" if trainer.bf16 else "fp32",
         "device": str(trainer.engine.device)

@@ -62,7 +62,7 @@ def find_teacher(run: Run, model: nn.Module, home: Path) -> Teacher | None:
         return Teacher(copy.deepcopy(model))
     from overture.config import from_dict
     from overture.export import load_run
-    from overture.models.start import Origin, weights_fingerprint
+    from overture.models.origin import Origin, weights_fingerprint
     from overture.train.state import stored
 
     folder = home / run.teacher

@@ -9,7 +9,7 @@ import torch
 from overture.data.draws import Draws
 from overture.errors import OvertureError
 from overture.export import export, load_run
-from overture.models.start import Origin
+from overture.models.origin import Origin
 from overture.models.transforms import Lora, LowRank, Masked, SparseLowRank
 from overture.models.transforms.apply import merge
 from overture.models.transforms.linear import Factored
