@@ -70,6 +70,10 @@ def judge(
         from overture.tasks import choice
 
         return choice.judge(encoder, run, table, rows["test"], tell)
+    if trial.task.features == "spoken":
+        from overture.tasks import spoken
+
+        return spoken.judge(trial.task, encoder, run, table, rows["test"], tell)
     if trial.task.features == "masked":
         from overture.tasks import masked
 
@@ -82,6 +86,7 @@ def judge(
 
 def beside(result: "ProbeResult") -> dict[str, Any]:
     """What is told beside a score: other metrics of the same answers."""
+    from overture.tasks.spoken import nats_by_condition
     from overture.tasks.trajectory import Followed
     from overture.tasks.written import diversity, nats_per_token
 
@@ -96,6 +101,10 @@ def beside(result: "ProbeResult") -> dict[str, Any]:
         found["nats_per_token"] = nats_per_token(result.predictions)
     elif result.metric == "score":
         found |= diversity(result.predictions)
+    elif result.metric == "closure":
+        found |= nats_by_condition(result.predictions)
+    if "correct_text" in result.predictions.column_names:
+        found["given_text"] = float(result.predictions.column("correct_text").to_numpy().mean())
     if isinstance(result, Followed):
         found["trajectory"] = [vars(point) for point in result.trajectory]
     return found

@@ -11,6 +11,7 @@ from overture.config import LATER, fingerprint
 from overture.data.augment import WaveAugment
 from overture.data.mixture import Fixed, Matched, Mixture
 from overture.data.order import Order
+from overture.data.sample import Program
 from overture.data.select import Select
 from overture.data.tokens import Tokens
 from overture.models.transforms import Lora, LowRank, Masked, SparseLowRank
@@ -103,6 +104,9 @@ class Data:
     where: str | None = None  # SQL over the table's columns
     # how documents become examples, in a corpus of text; of the other fields it knows `mix`, `select` and `order`
     text: Assembly | None = field(default=None, metadata=LATER)
+    # what is made of each row of a corpus of speech and its texts, for a run that hears and reads
+    sample: Program | None = field(default=None, metadata=LATER)
+    packed: int | None = field(default=None, metadata=LATER)  # tokens that samples share up to; None: one an example
     min_seconds: float = 0.0  # shorter utterances are left out (and counted)
     max_seconds: float = 15.0  # longer ones are cropped, at a place drawn anew each epoch
     cache: bool = True  # compute features once into a memory-mapped file; else anew each epoch
@@ -215,6 +219,11 @@ class Run:
     def on_text(self) -> bool:
         """Whether it reads documents rather than hears recordings."""
         return isinstance(self.frontend, Tokens)
+
+    @property
+    def hears_and_reads(self) -> bool:
+        """Whether its examples are samples of speech and text."""
+        return self.data.sample is not None
 
     @property
     def fingerprint(self) -> str:

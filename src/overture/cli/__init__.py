@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import overture
-from overture.cli import data, finetune, models, score, sources, study, transcribe
+from overture.cli import chat, data, finetune, models, score, sources, study, transcribe
 from overture.errors import OvertureError
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ for verb in (
     models.run,
     finetune.finetune,
     transcribe.transcribe,
+    chat.chat,
     study.check,
     study.compare,
     models.export,

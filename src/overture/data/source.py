@@ -251,15 +251,16 @@ def collate(
         else:
             x = source[int(index)]
         parts.append(cropped(x, longest, draws, row))
-    padded, lengths = _padded(parts, np.float32)
+    padded, lengths = stacked(parts, np.float32)
     batch = Batch(rows=torch.from_numpy(rows[indices]), x=padded, lengths=lengths)
     if labels is None:
         return batch
-    ids, id_lengths = _padded([np.asarray(labels[int(i)], dtype=np.int64) for i in indices], np.int64)
+    ids, id_lengths = stacked([np.asarray(labels[int(i)], dtype=np.int64) for i in indices], np.int64)
     return replace(batch, labels=ids, label_lengths=id_lengths)
 
 
-def _padded(parts: Sequence[np.ndarray], dtype: type) -> tuple[torch.Tensor, torch.Tensor]:
+def stacked(parts: Sequence[np.ndarray], dtype: type = np.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    """(A, S, ...) zero-padded to the longest, and (A,) the lengths."""
     lengths = torch.tensor([len(p) for p in parts])
     padded = np.zeros((len(parts), int(lengths.max()), *parts[0].shape[1:]), dtype=dtype)
     for i, part in enumerate(parts):

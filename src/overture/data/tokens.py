@@ -29,6 +29,7 @@ ROLES = (
     "mask_token",
     "eos_token",
 )  # of these, as transformers calls them
+BEGIN = "bos_token"  # of a published tokenizer alone
 FILE = "tokenizer.json"
 TRAINED_ON = 20_000_000  # characters at most; rows at even distances beyond
 
@@ -43,6 +44,7 @@ class Special:
     sep: int = 3
     mask: int = 4
     end: int = 5  # of a document
+    begin: int = 5  # what a decoder is told first
     blocks: tuple[tuple[str, int], ...] = ()  # named tokens
 
     def block(self, name: str) -> int:
@@ -56,7 +58,18 @@ class Special:
     def ids(self) -> tuple[int, ...]:
         """All of them: no corruption may make or take one."""
         return tuple(
-            sorted({self.pad, self.unknown, self.cls, self.sep, self.mask, self.end, *dict(self.blocks).values()})
+            sorted(
+                {
+                    self.pad,
+                    self.unknown,
+                    self.cls,
+                    self.sep,
+                    self.mask,
+                    self.end,
+                    self.begin,
+                    *dict(self.blocks).values(),
+                }
+            )
         )
 
 
@@ -67,7 +80,9 @@ class Tokens:
     kind: Literal["bpe", "unigram", "wordpiece"] = "bpe"  # bpe: of bytes, so nothing is unknown
     vocabulary: int = 8192  # ids that the network has, with special ones and blocks; a small corpus may fill fewer
     corpus: str | None = None  # whose texts it is trained on; None: the run's own
-    published: str | None = None  # a folder with tokenizer.json that is taken as it is, and gives `vocabulary`
+    published: str | None = (
+        None  # a folder with tokenizer.json, or an installed model, that is taken as it is, and gives `vocabulary`
+    )
     blocks: tuple[str, ...] = ()  # named tokens that are added
     kept: str | None = field(
         default=None, metadata=LATER
@@ -86,11 +101,13 @@ class Tokens:
         pad = ids.get("pad_token", end)
         names = ("unk_token", "cls_token", "sep_token", "mask_token")
         unknown, cls, sep, mask = (ids.get(name, -1) for name in names)  # -1: it has none, and what needs one says so
+        begin = tokenizer.token_to_id(roles[BEGIN]) if roles.get(BEGIN) else end
         blocks: Any = tuple((b, tokenizer.token_to_id(b)) for b in self.blocks)
-        return Special(pad, unknown, cls, sep, mask, end, blocks)
+        return Special(pad, unknown, cls, sep, mask, end, begin, blocks)
 
-    def tokenizer(self, table: "Table") -> "Tokenizer":
-        """Trained on `table` (or `corpus`) now, or taken from where it was kept. Raises OvertureError, see `train` and `special`."""
+    def tokenizer(self, table: "Table | None" = None) -> "Tokenizer":
+        """Trained on `table` (or `corpus`) now, or taken from where it was kept. Raises OvertureError, see `train` and `special`, and where there is no
+        text to train one on."""
         if self.published is not None:
             return self._taken()[0]
         if self.kept is not None:
@@ -98,6 +115,10 @@ class Tokens:
         from overture.data.table import Table
 
         of = table if self.corpus is None else Table.open(self.corpus)
+        if of is None:
+            raise OvertureError(
+                "the tokens have nothing to be trained on: name a corpus of text (tokens.corpus) or a folder (tokens.published)"
+            )
         return _kept(self, of)
 
     def settled(self, table: "Table") -> "Tokens":
@@ -109,7 +130,10 @@ class Tokens:
     def _taken(self) -> "tuple[Tokenizer, dict[str, str]]":
         from tokenizers import Tokenizer
 
-        folder = Path(self.published or "")
+        from overture.models import sources
+
+        named = str(self.published)
+        folder = sources.installed(named) if named in sources.SOURCES and not Path(named).exists() else Path(named)
         try:
             tokenizer = Tokenizer.from_file(str(folder / FILE))
             said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf8"))
@@ -117,7 +141,7 @@ class Tokens:
             raise OvertureError(
                 f"frontend.published={self.published!r}: no tokenizer.json and tokenizer_config.json that can be read there ({error})"
             ) from error
-        roles = {k: v["content"] if isinstance(v, dict) else v for k, v in said.items() if k in ROLES and v}
+        roles = {k: v["content"] if isinstance(v, dict) else v for k, v in said.items() if k in (*ROLES, BEGIN) and v}
         tokenizer.no_truncation()  # examples are cut and padded here
         tokenizer.no_padding()
         tokenizer.add_special_tokens(list(self.blocks))

@@ -1,21 +1,24 @@
-"""Networks on tokens: transformers' own BERT, Llama and GPT-2, and what Overture's objectives, probes and exporter ask of them.
+"""Networks on tokens: transformers' own BERT, Llama, GPT-2 and published decoders, and what Overture's objectives, probes and exporter ask of them.
 
 `.network` *is* transformers' class with its head over the vocabulary, so checkpoints open there. Beside it stand heads that only pre-training
 needs (`heads`): of tokens, of the whole, of spans. Hidden states are handed out; logits are computed only where there are labels
 (`objectives.vocabulary`); padding reaches nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from overture.config import LATER
 from overture.data.batch import States, valid_mask
 from overture.data.tokens import Special, Tokens
 from overture.errors import OvertureError
+from overture.models import sources
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -139,6 +142,103 @@ class Gpt2:
         return TextModel(GPT2LMHeadModel, config, frontend.special, self.extra, self.positions)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A decoder with its published weights: any causal language model of transformers that keeps them in safetensors.
+
+    Its own attention stays (windows that slide, masks of its own making), as PyTorch's kernels compute it.
+    """
+
+    model: str = "gemma-3-270m"  # an installed model, or a folder
+    extra: tuple[Head, ...] = ()
+
+    causal = True
+
+    def tokens(self) -> Tokens:
+        """Its own tokenizer as a front end. Raises OvertureError where there is no such model."""
+        return Tokens(published=self.model, vocabulary=_read_config(sources.find(self.model)).vocab_size)
+
+    def build(self, frontend: Tokens) -> "TextModel":
+        """The network with its weights, in float32; under `torch.device("meta")` its shape alone.
+
+        Raises OvertureError where there is no such model, weights are missing or would have to be unpickled, `frontend` has another vocabulary,
+        and for a network whose logits are not plain products of its last states with one matrix, as objectives here take them to be.
+        """
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+        folder = sources.find(self.model)
+        config = _read_config(folder)
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise OvertureError(f"{folder}: {config.model_type} is no causal language model of transformers")
+        if frontend.vocabulary != config.vocab_size:
+            raise OvertureError(
+                f"{folder} has {config.vocab_size:,} tokens, the front end {frontend.vocabulary:,}: set frontend.vocabulary={config.vocab_size}"
+            )
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        if torch.get_default_device().type == "meta":
+            return TextModel(kind, config, frontend.special, self.extra, config.max_position_embeddings)
+        found = TextModel(
+            lambda config: _load(kind, config, folder),
+            config,
+            frontend.special,
+            self.extra,
+            config.max_position_embeddings,
+        )
+        _hold(found, folder)
+        return found
+
+
+def _read_config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, attn_implementation="sdpa")
+    except (OSError, ValueError, KeyError) as error:
+        raise OvertureError(f"{folder}: config.json cannot be read by transformers ({error})") from error
+
+
+def _load(kind: Any, config: Any, folder: Path) -> Any:
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        network, said = kind.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise OvertureError(
+            f"{folder} cannot be read by transformers, which is asked for weights in safetensors alone ({error})"
+        ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    if missing := sorted(said["missing_keys"]):
+        raise OvertureError(
+            f"{folder} lacks {len(missing)} weights of {kind.__name__}, such as {missing[0]}: download it again"
+        )
+    return network
+
+
+@torch.no_grad()
+def _hold(model: "TextModel", folder: Path) -> None:
+    """Raises OvertureError where the network makes other logits of its last states than we do: caps them, or scales them."""
+    if not model.causal:
+        raise OvertureError(f"{folder}: {type(model.network).__name__} has no lm_head, so its logits cannot be taken apart")
+    ids = torch.tensor([[model.special.begin, model.special.end]])
+    theirs = model.network(input_ids=ids, use_cache=False).logits  # (1, 2, V)
+    ours = model.logits(model.hidden(ids, torch.tensor([2])))
+    if not torch.allclose(theirs, ours, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
+        raise OvertureError(
+            f"{folder}: {type(model.network).__name__} makes more of its last states than a product with one matrix (a cap or a scale of logits)"
+        )
+
+
 def _ids(frontend: Tokens) -> dict[str, Any]:
     special = frontend.special
     return {
@@ -153,7 +253,12 @@ class TextModel(nn.Module):
     """A network on tokens as the loop, objectives and probes call it."""
 
     def __init__(
-        self, kind: type, config: "PreTrainedConfig", special: Special, extra: tuple[Head, ...], positions: int
+        self,
+        kind: Callable[["PreTrainedConfig"], Any],
+        config: "PreTrainedConfig",
+        special: Special,
+        extra: tuple[Head, ...],
+        positions: int,
     ) -> None:
         super().__init__()
         import overture.models.attention  # noqa: F401  # registers itself
@@ -197,33 +302,50 @@ class TextModel(nn.Module):
         """(B,) tokens -> (B,) states: as many."""
         return lengths
 
-    def _states(self, ids: Tensor, lengths: Tensor, document: Tensor | None, *, all_layers: bool) -> tuple[Tensor, ...]:
-        if ids.shape[1] > self.positions:
+    def _states(
+        self, given: Tensor, lengths: Tensor, document: Tensor | None, *, all_layers: bool
+    ) -> tuple[Tensor, ...]:
+        """`given`: (B, T) ids or (B, T, D) vectors in place of their embeddings."""
+        if given.shape[1] > self.positions:
             raise OvertureError(
-                f"an example of {ids.shape[1]} tokens, and the network has {self.positions} positions: lower data.text.length"
+                f"an example of {given.shape[1]} tokens, and the network has {self.positions} positions: lower data.text.length"
             )
         output = self.network.base_model(
-            input_ids=ids,
-            attention_mask=self._mask(ids, lengths, document),
+            **{"input_ids" if given.ndim == 2 else "inputs_embeds": given},
+            attention_mask=self._mask(given, lengths, document),
             output_hidden_states=all_layers,
             **({"use_cache": False} if self.causal else {}),
         )
         return tuple(output.hidden_states) if all_layers else (output.last_hidden_state,)
 
-    def _mask(self, ids: Tensor, lengths: Tensor, document: Tensor | None) -> Tensor | None:
+    def _mask(self, given: Tensor, lengths: Tensor, document: Tensor | None) -> Tensor | None:
         """Which keys each query may read, (B, 1, 1 or T, T) bool; None: all, or in a decoder what came before. Padding reads itself."""
-        steps = ids.shape[1]
+        steps = given.shape[1]
         if document is None:
             if self.causal:  # padding comes last, where no token of the example looks
                 return None
             valid = valid_mask(lengths, steps)
             return None if bool(valid.all()) else valid[:, None, None]
+        window = getattr(self.network.config, "sliding_window", None)
+        if window is not None and window < steps:  # a mask that is given takes the place of the network's own
+            raise OvertureError(
+                f"examples of {steps} tokens hold several documents, and the network's windows slide over {window}: lower data.text.length"
+            )
         together = document[:, :, None] == document[:, None, :]  # (B, T, T)
         return (together.tril() if self.causal else together)[:, None]
 
     def hidden(self, ids: Tensor, lengths: Tensor, document: Tensor | None = None) -> Tensor:
         """(B, T) ids, (B,) valid tokens -> (B, T, D). `document` (B, T): attention stays within tokens of one number."""
         return self._states(ids, lengths, document, all_layers=False)[0]
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(B, T) ids -> (B, T, D) what the first layer reads of them, before positions are added."""
+        found: Tensor = self.network.get_input_embeddings()(ids)
+        return found
+
+    def hidden_of(self, vectors: Tensor, lengths: Tensor, document: Tensor | None = None) -> Tensor:
+        """As `hidden`, of (B, T, D) vectors in place of embedded tokens."""
+        return self._states(vectors, lengths, document, all_layers=False)[0]
 
     def states(self, ids: Tensor, lengths: Tensor) -> States:
         """(B, T) ids, (B,) valid tokens -> all hidden states, (L + 1) of (B, T, D): the embedding first."""

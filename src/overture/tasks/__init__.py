@@ -4,7 +4,7 @@ Only the table lives here, so that the command line can list it without torch: `
 caches its states, `align` finds the phones, `classify`, `transcribe` and `classify_frames` train heads on them (`probe` is what
 they share), `finetune_ctc`, `finetune_classes`, `finetune_rank` and `finetune_tokens` train the whole encoder on (`finetune` is what they share,
 `finetune_text` what a network on text is given), `tfidf` and `remembered` are the controls of text, `written` judges a language model as it is
-(by `generate`), `trajectory` on its way, `choice` by what it thinks comes next, `masked` one that fills in, `transcripts` looks
+(by `generate`), `trajectory` on its way, `choice` by what it thinks comes next, `masked` one that fills in, `spoken` one that hears, `transcripts` looks
 for rows that cannot be learnt, `ctc` holds the loss, `decoding` chooses a language model, `metrics` scores with intervals, `controls`
 holds what a result is judged against.
 """
@@ -23,6 +23,8 @@ METRICS = {
     "score": "mean score of samples",
     "bits": "bits per character",
     "nats": "nats per masked token",
+    "closure": "share of the gap to text that is closed",
+    "share": "share of answers",
 }  # as tables and reports call them
 # The column of predictions that holds, of each row, what is counted.
 EVENTS = {
@@ -34,6 +36,8 @@ EVENTS = {
     "score": "score",
     "bits": "bits",
     "nats": "nats",
+    "closure": "closed",
+    "share": "counted",
 }
 
 
@@ -46,9 +50,9 @@ class Task:
     target: str  # the column to be predicted
     columns: tuple[str, ...]  # what the corpus must have
     features: Literal[
-        "pooled", "frames", "aligned", "finetune", "written", "way", "choice", "masked"
+        "pooled", "frames", "aligned", "finetune", "written", "way", "choice", "masked", "spoken"
     ]  # which part of this room judges it
-    metric: Literal["accuracy", "cer", "wer", "map", "f1", "score", "bits", "nats"]
+    metric: Literal["accuracy", "cer", "wer", "map", "f1", "score", "bits", "nats", "closure", "share"]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
@@ -270,6 +274,46 @@ TASKS: dict[str, Task] = {
             higher_is_better=True,
             disjoint=("text",),
             reads="text",
+        ),
+        Task(
+            name="gap-closure",
+            about="of what a transcript is worth to a language model's own continuation, the share that hearing it is worth; nothing is trained",
+            target="continuation",
+            columns=("text", "continuation", "speaker"),
+            features="spoken",
+            metric="closure",
+            higher_is_better=True,
+            disjoint=("speaker", "text"),
+        ),
+        Task(
+            name="heard-word",
+            about="which of four words a language model that hears takes for said, by likelihood; nothing is trained, chance is .25",
+            target="text",
+            columns=("text", "speaker"),
+            features="spoken",
+            metric="accuracy",
+            higher_is_better=True,
+            disjoint=("speaker", "text"),
+        ),
+        Task(
+            name="echo",
+            about="how many answers to the instruction of the training repeat what was said; nothing is trained",
+            target="text",
+            columns=("text", "speaker"),
+            features="spoken",
+            metric="share",
+            higher_is_better=False,
+            disjoint=("speaker", "text"),
+        ),
+        Task(
+            name="repeat",
+            about="what a language model that hears says when it is asked to repeat, in words wrong; nothing is trained",
+            target="text",
+            columns=("text", "speaker"),
+            features="spoken",
+            metric="wer",
+            higher_is_better=False,
+            disjoint=("speaker", "text"),
         ),
     )
 }

@@ -25,12 +25,12 @@ class Counts(NamedTuple):
     events: np.ndarray  # (N,) errors or right answers, int64; float64 of a ranking's worth, or of bits
     totals: (
         np.ndarray
-    )  # (N,) int64, characters or words of the reference; 1 for accuracy and rankings; of spans, see `spans`
+    )  # (N,) int64, characters or words of the reference; 1 for accuracy and rankings; of spans, see `spans`; float64 nats of a gap
 
     @property
     def value(self) -> float:
         """The score. Raises OvertureError when there is nothing to divide by (no reference has any text)."""
-        total = int(self.totals.sum())
+        total = float(self.totals.sum())
         if total == 0:
             raise OvertureError(
                 f"no score: none of the {len(self.totals)} references has any text. Choose other test rows."

@@ -1,7 +1,7 @@
 """What a run trains on, made ready: its examples, the plan of its updates, and what one device computes of each.
 
 Speech and text differ in this file and nowhere above it: an example is an utterance, its length is in seconds; or it is a stretch of text,
-and its length is in tokens.
+and its length is in tokens; or a sample of both (`samples`).
 """
 
 from collections.abc import Callable, Iterator
@@ -26,6 +26,7 @@ from overture.data.tokens import FILE, Tokens
 from overture.errors import OvertureError
 from overture.run import Labelled, Run
 from overture.train.engine import Engine
+from overture.train.samples import Samples
 
 Batches = list[tuple[Batch, bool]]  # the micro-batches of one device in one update, and whether each counts
 Progress = Callable[[str, float], None]  # is told what is done and its share
@@ -223,6 +224,13 @@ class Texts:
         self.run.frontend.tokenizer(self.table).save(str(folder / FILE))
 
 
+def kind_of(run: Run) -> type[Texts] | type[Utterances] | type[Samples]:
+    """What a run learns from."""
+    if run.hears_and_reads:
+        return Samples
+    return Texts if run.on_text else Utterances
+
+
 def documents(run: Run) -> Table:
     """The rows that a run on text trains on. Raises OvertureError for a corpus of speech, and where none is left."""
     table = Table.open(run.data.corpus, run.data.where)
@@ -266,7 +274,7 @@ class Training:
     @classmethod
     def prepare(cls, run: Run, progress: Progress | None = None) -> Self:
         """Raises OvertureError for whatever is wrong with the corpus, before the first update."""
-        examples: Examples = (Texts if run.on_text else Utterances).prepare(run, progress)
+        examples: Examples = kind_of(run).prepare(run, progress)
         plan = BatchPlan(
             examples.lengths,
             update=run.plan.update,
