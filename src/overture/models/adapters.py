@@ -80,6 +80,7 @@ class ConvGluAdapter(Adapter):
 
     def __init__(self, spec: ConvGlu, inputs: int, outputs: int) -> None:
         super().__init__(spec, inputs, outputs)
+        self.kernels = spec.kernels
         widths = [inputs, *[spec.width or inputs] * (len(spec.kernels) - 1), outputs]
         self.convolutions = nn.ModuleList(
             nn.Conv1d(a, 2 * b, kernel, stride=2, padding=kernel // 2)
@@ -91,9 +92,8 @@ class ConvGluAdapter(Adapter):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See `Adapter`."""
-        for convolution in self.convolutions:
-            kernel = convolution.kernel_size[0]
-            x = _silenced(x, lengths)  # or a convolution would hear what stands behind the end
+        for convolution, kernel in zip(self.convolutions, self.kernels):
+            x = silenced(x, lengths)  # or a convolution would hear what stands behind the end
             x = F.glu(convolution(x.transpose(1, 2)), dim=1).transpose(1, 2)  # (B, T', D')
             lengths = windows(lengths, kernel, 2, kernel // 2)
         return self.norm(x + self.up(F.gelu(self.down(x)))), lengths
@@ -109,13 +109,13 @@ class PoolLinearAdapter(Adapter):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See `Adapter`."""
-        x = F.pad(_silenced(x, lengths), (0, 0, 0, -x.shape[1] % self.pool))
+        x = F.pad(silenced(x, lengths), (0, 0, 0, -x.shape[1] % self.pool))
         groups = x.unflatten(1, (-1, self.pool))  # (B, T', pool, D)
         counts = valid_mask(lengths, x.shape[1]).unflatten(1, (-1, self.pool)).sum(2)  # (B, T')
         mean = groups.sum(2) / counts.clamp(min=1)[..., None]
         return self.linear(mean), self.steps(lengths)
 
 
-def _silenced(x: Tensor, lengths: Tensor) -> Tensor:
+def silenced(x: Tensor, lengths: Tensor) -> Tensor:
     """(B, T, D) with zeros behind each length."""
     return x.masked_fill(~valid_mask(lengths, x.shape[1])[..., None], 0)
