@@ -59,12 +59,12 @@ def test_rows_that_are_left_out_are_counted(samples: Samples) -> None:
 
 def test_a_column_that_is_not_there() -> None:
     run = replace(RUN, data=replace(RUN.data, sample=Respond()))
-    with pytest.raises(OvertureError, match="no column 'continuation'.*overture data score"):
+    with pytest.raises(OvertureError, match=r"no column 'continuation'.*overture data score"):
         Samples.prepare(run)
 
 
 def test_what_is_not_computed_once_is_refused() -> None:
-    with pytest.raises(OvertureError, match="data.cache=true"):
+    with pytest.raises(OvertureError, match=r"data\.cache=true"):
         Samples.prepare(replace(RUN, data=replace(RUN.data, cache=False)))
 
 

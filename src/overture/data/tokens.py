@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -93,7 +94,7 @@ class Tokens:
         """Raises OvertureError for a published tokenizer that is not there."""
         if self.published is None:
             return Special(blocks=tuple((b, len(SPECIAL) + i) for i, b in enumerate(self.blocks)))
-        tokenizer, roles = self._taken()
+        tokenizer, roles = _taken(self)
         ids: dict[str, Any] = {role: tokenizer.token_to_id(roles[role]) for role in ROLES if roles.get(role)}
         end = ids.get("eos_token", ids.get("sep_token"))
         if end is None:
@@ -106,10 +107,12 @@ class Tokens:
         return Special(pad, unknown, cls, sep, mask, end, begin, blocks)
 
     def tokenizer(self, table: "Table | None" = None) -> "Tokenizer":
-        """Trained on `table` (or `corpus`) now, or taken from where it was kept. Raises OvertureError, see `train` and `special`, and where there is no
-        text to train one on."""
+        """Trained on `table` (or `corpus`) now, or taken from where it was kept.
+
+        Raises OvertureError, see `train` and `special`, and where there is no text to train one on.
+        """
         if self.published is not None:
-            return self._taken()[0]
+            return _taken(self)[0]
         if self.kept is not None:
             return _of_name(self.kept)
         from overture.data.table import Table
@@ -127,29 +130,35 @@ class Tokens:
             return self
         return replace(self, kept=keep(self.tokenizer(table)))
 
-    def _taken(self) -> "tuple[Tokenizer, dict[str, str]]":
-        from tokenizers import Tokenizer
-
+    @property
+    def folder(self) -> Path:
+        """Where `published` is. Raises OvertureError for a model that is not installed."""
         from overture.models import sources
 
         named = str(self.published)
-        folder = sources.installed(named) if named in sources.SOURCES and not Path(named).exists() else Path(named)
-        try:
-            tokenizer = Tokenizer.from_file(str(folder / FILE))
-            said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf8"))
-        except Exception as error:  # tokenizers raises nothing finer
-            raise OvertureError(
-                f"frontend.published={self.published!r}: no tokenizer.json and tokenizer_config.json that can be read there ({error})"
-            ) from error
-        roles = {k: v["content"] if isinstance(v, dict) else v for k, v in said.items() if k in (*ROLES, BEGIN) and v}
-        tokenizer.no_truncation()  # examples are cut and padded here
-        tokenizer.no_padding()
-        tokenizer.add_special_tokens(list(self.blocks))
-        if (have := tokenizer.get_vocab_size()) > self.vocabulary:
-            raise OvertureError(
-                f"{folder} has {have:,} tokens with its blocks: set frontend.vocabulary={have} or higher"
-            )
-        return tokenizer, roles
+        return sources.installed(named) if named in sources.SOURCES and not Path(named).exists() else Path(named)
+
+
+@lru_cache(maxsize=8)  # of a published model it can be tens of megabytes, and every batch asks for its special tokens
+def _taken(tokens: Tokens) -> "tuple[Tokenizer, dict[str, str]]":
+    """The tokenizer of `tokens.published` with its blocks, and what its special tokens are called by role."""
+    from tokenizers import Tokenizer
+
+    folder = tokens.folder
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / FILE))
+        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf8"))
+    except Exception as error:  # tokenizers raises nothing finer
+        raise OvertureError(
+            f"frontend.published={tokens.published!r}: no tokenizer.json and tokenizer_config.json that can be read there ({error})"
+        ) from error
+    roles = {k: v["content"] if isinstance(v, dict) else v for k, v in said.items() if k in (*ROLES, BEGIN) and v}
+    tokenizer.no_truncation()  # examples are cut and padded here
+    tokenizer.no_padding()
+    tokenizer.add_special_tokens(list(tokens.blocks))
+    if (have := tokenizer.get_vocab_size()) > tokens.vocabulary:
+        raise OvertureError(f"{folder} has {have:,} tokens with its blocks: set frontend.vocabulary={have} or higher")
+    return tokenizer, roles
 
 
 def train(tokens: Tokens, texts: "Iterator[str]") -> "Tokenizer":

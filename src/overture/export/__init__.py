@@ -24,7 +24,7 @@ from overture.data import audio, feature_extraction
 from overture.data.batch import valid_mask
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.export import text
+from overture.export import speech_text, text
 from overture.export.card import model_card
 from overture.export.compare import TOLERANCE, near, same_weights
 from overture.models.published import quiet
@@ -93,12 +93,19 @@ def export(folder: Path, out: Path) -> Path:
         with quiet():
             if run.on_text:
                 text.write(run, model, folder, out)
+            elif run.hears_and_reads:
+                _carry("overture.models.modeling_speech_text", out)
+                speech_text.whole(run, model).save_pretrained(out, safe_serialization=True)
+                _extractor(speech_text.extractor_of(run), out)
+                text.tokenizer_of(run.frontend.tokens, model.lm, folder).save_pretrained(out)
             else:
                 _write(run, model, out)
             (out / "overture.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
             (out / "README.md").write_text(model_card(run, model, about, read_metrics(folder), folder), encoding="utf8")
             if run.on_text:
                 text.check(model, folder, out)
+            elif run.hears_and_reads:
+                speech_text.check(run, model, out)
             else:
                 check(run, model, out)
     except BaseException:
@@ -118,7 +125,10 @@ def _write(run: Run, model: Any, out: Path) -> None:
         }
         _carry(kind.__module__, out)
     network.save_pretrained(out, safe_serialization=True)
-    extractor = feature_extraction.extractor_of(run.frontend)
+    _extractor(feature_extraction.extractor_of(run.frontend), out)
+
+
+def _extractor(extractor: Any, out: Path) -> None:
     extractor.save_pretrained(out)
     if isinstance(extractor, feature_extraction.SpectralFeatureExtractor):
         path = out / "preprocessor_config.json"

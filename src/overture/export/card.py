@@ -17,7 +17,7 @@ def model_card(run: Run, model: Any, about: dict[str, Any], metrics: Sequence[di
     updates = [m for m in metrics if m["kind"] == "update"]
     last: dict[str, Any] = updates[-1] if updates else {}
     licences, sources, languages = (data.get(k, []) for k in ("licences", "sources", "languages"))
-    kind, use, kept = _of_text(model) if run.on_text else _of_speech(run, model)
+    kind, use, kept = _use(run, model)
     size = f"{data['characters']:,} characters" if run.on_text else f"{data['hours']:.2f} h"
     lines = [
         "---",
@@ -75,8 +75,21 @@ def model_card(run: Run, model: Any, about: dict[str, Any], metrics: Sequence[di
     return "\n".join(lines) + "\n"
 
 
-def _of_speech(run: Run, model: Any) -> tuple[str, list[str], str]:
+def _use(run: Run, model: Any) -> tuple[str, list[str], str]:
     """What kind of model it is to a hub, how it is used, and which of its parts are of pre-training."""
+    if run.hears_and_reads:
+        from overture.export.speech_text import use
+
+        return (
+            "audio-text-to-text",
+            use(run),
+            "Encoder, adapter and language model are in one model; the adapter is what was trained.",
+        )
+    return _of_text(model) if run.on_text else _of_speech(run, model)
+
+
+def _of_speech(run: Run, model: Any) -> tuple[str, list[str], str]:
+    """The same, of an encoder of speech."""
     own_code = not hasattr(model, "network")
     trust = ", trust_remote_code=True" if own_code else ""
     use = [

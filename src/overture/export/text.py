@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from overture.data.table import Table
-from overture.data.tokens import FILE, ROLES, SPECIAL
+from overture.data.tokens import FILE, ROLES, SPECIAL, Tokens
 from overture.errors import OvertureError
 from overture.export.compare import TOLERANCE, near, same_weights
 from overture.run import Run
@@ -25,7 +25,7 @@ def write(run: Run, model: "TextModel", folder: Path, out: Path) -> None:
     from safetensors.torch import save_file
 
     model.network.save_pretrained(out, safe_serialization=True)
-    _tokenizer(run, model, folder).save_pretrained(out)
+    tokenizer_of(run.frontend, model, folder).save_pretrained(out)
     if len(model.heads):
         save_file({name: value.contiguous() for name, value in model.heads.state_dict().items()}, out / HEADS)
 
@@ -38,14 +38,14 @@ def _own(folder: Path) -> "Tokenizer":
     return Tokenizer.from_file(str(folder / FILE))
 
 
-def _tokenizer(run: Run, model: "TextModel", folder: Path) -> "PreTrainedTokenizerFast":
+def tokenizer_of(tokens: Tokens, model: "TextModel", folder: Path) -> "PreTrainedTokenizerFast":
     """As the run reads; around a text stand CLS and SEP where the network is an encoder."""
     from tokenizers import processors
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    blocks = list(run.frontend.blocks)
-    if run.frontend.published is not None:
-        taken: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(run.frontend.published)
+    blocks = list(tokens.blocks)
+    if tokens.published is not None:
+        taken: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(tokens.folder)
         taken.add_special_tokens({"additional_special_tokens": blocks})
         return taken
     tokenizer = _own(folder)

@@ -2,11 +2,11 @@
 
 Only the table lives here, so that the command line can list it without torch: `features` runs a frozen encoder once and
 caches its states, `align` finds the phones, `classify`, `transcribe` and `classify_frames` train heads on them (`probe` is what
-they share), `finetune_ctc`, `finetune_classes`, `finetune_rank` and `finetune_tokens` train the whole encoder on (`finetune` is what they share,
-`finetune_text` what a network on text is given), `tfidf` and `remembered` are the controls of text, `written` judges a language model as it is
-(by `generate`), `trajectory` on its way, `choice` by what it thinks comes next, `masked` one that fills in, `spoken` one that hears, `transcripts` looks
-for rows that cannot be learnt, `ctc` holds the loss, `decoding` chooses a language model, `metrics` scores with intervals, `controls`
-holds what a result is judged against.
+they share), `finetune_ctc`, `finetune_classes`, `finetune_rank` and `finetune_tokens` train the whole encoder on (`finetune` is what
+they share, `finetune_text` what a network on text is given), `tfidf` and `remembered` are the controls of text, `written` judges a
+language model as it is (by `generate`), `trajectory` on its way, `choice` by what it thinks comes next, `masked` one that fills in,
+`spoken` one that hears, `transcripts` looks for rows that cannot be learnt, `ctc` holds the loss, `decoding` chooses a language model,
+`metrics` scores with intervals, `controls` holds what a result is judged against.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What a language model does with what it hears, as it is: nothing is trained. The tasks `gap-closure`, `heard-word`, `echo` and `repeat`.
 
 BLSP's evaluation at the size of a small language model (Wang et al. 2023, arXiv:2309.00916): not whether it transcribes, but whether speech
-changes what it says as the transcript would. None of the prompts but `gap-closure`'s and `echo`'s, which are that of the training, is ever trained on.
+changes what it says as the transcript would. Of the prompts, that of `gap-closure` and `echo` is that of the training; the others never are.
 """
 
 import hashlib
