@@ -6,16 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from overture.cli import app
+from overture.data.batch import Batch
+from overture.data.draws import Draws
 from overture.models.axes import axes
 from overture.models.surgery import Maps
 from overture.models.text import Bert
+from overture.models.wav2vec2 import Wav2Vec2
 from overture.objectives.submodels import SubModels
 from overture.recipes import get
-from overture.recipes.bert2bert import HALF, SOURCE, UPDATES, claim, published_source
-from overture.run import Grow
+from overture.recipes.bert2bert import HALF, SOURCE, UPDATES, claim, claim_speech, published_source
+from overture.run import Grow, Run
 from overture.study import Arm
+from overture.train.engine import Engine
+from overture.train.loop import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +99,36 @@ def test_a_small_run_grows_from_the_command_line(tmp_path: Path, monkeypatch: py
     )  # and on from there
     (on,) = set(Path("runs").iterdir()) - {small, large}
     assert json.loads((on / "run.json").read_text())["start"]["grown"] is None
+
+
+@pytest.fixture(scope="module")
+def spoken() -> dict[str, Arm]:
+    return {a.name: a for a in claim_speech().study.arms}
+
+
+def test_on_speech_arms_share_all_but_how_they_begin(spoken: dict[str, Arm]) -> None:
+    """The smaller network that two arms grow is one run, and an arm of its own: a study trains it once a seed."""
+    scratch, small = spoken["scratch"].run, spoken["small"].run
+    assert {a.run.fingerprint for a in (spoken["untrained"], spoken["scratch"])} == {scratch.fingerprint}
+    for name, method in (("DirectCopy", "copy"), ("AKI", "aki")):
+        (stage,) = spoken[name].stages
+        assert stage.fingerprint == small.fingerprint
+        assert replace(spoken[name].run, grow=None) == scratch and spoken[name].run.grow == Grow(method=method)  # type: ignore[arg-type]
+    assert replace(small, model=scratch.model) == scratch and isinstance(scratch.model, Wav2Vec2)
+    Maps.drawn(axes(small.model), axes(scratch.model), 0)  # fits
+    assert small.model.dim // small.model.position_groups >= 16  # type: ignore[attr-defined]  # wide enough for bf16
+
+
+def flops(run: Run) -> int:
+    """Of forward and backward of two seconds."""
+    with Engine.start() as engine, FlopCounterMode(display=False) as counter:
+        batch = Batch(rows=torch.arange(1), x=torch.zeros(1, 32_000), lengths=torch.tensor([32_000]))
+        Trainer(run, engine).backward(0, [(batch, True)], Draws(0, 0))
+    return int(counter.get_total_flops())
+
+
+def test_on_speech_one_arm_costs_what_growing_and_the_smaller_network_cost_together(spoken: dict[str, Arm]) -> None:
+    small, scratch, both = (spoken[n].run for n in ("small", "scratch", "scratch, for both"))
+    assert replace(both, loop=scratch.loop) == scratch
+    spent = small.loop.updates * flops(small) + scratch.loop.updates * flops(scratch)
+    assert both.loop.updates * flops(scratch) == pytest.approx(spent, rel=0.02)

@@ -7,7 +7,8 @@ import pytest
 from overture.models.transforms import LowRank, Masked, SparseLowRank
 from overture.models.transforms.apply import linear_layers, outline
 from overture.models.transforms.linear import Factored
-from overture.recipes import sltrain
+from overture.objectives.w2v_bert import ContrastAndPredict
+from overture.recipes import claim, sltrain
 from overture.recipes.sltrain import RANK, SIZES, SPARSITY
 from overture.run import Run
 
@@ -45,15 +46,29 @@ def test_published_run_is_the_released_script() -> None:
     assert SIZES["7B"][1].density == 0.05
 
 
-def test_arms_differ_in_their_matrices_alone_and_controls_have_as_many_parameters() -> None:
-    arms = {a.name: a.run for a in sltrain.claim().study.arms}
+@pytest.mark.parametrize("name", ["sltrain", "sltrain:speech"])
+def test_arms_differ_in_their_matrices_alone_and_controls_have_as_many_parameters(name: str) -> None:
+    arms = {a.name: a.run for a in claim(name).study.arms}
     assert len({replace(run, transform=None) for run in arms.values()}) == 1
     counts = {name: millions(run) for name, run in arms.items()}
     assert counts["SLTrain"] <= counts["low rank, as many"] < 1.02 * counts["SLTrain"]
-    assert counts["sparse, as many"] == pytest.approx(counts["SLTrain"], rel=0.01)
     assert counts["low rank"] < counts["SLTrain"] < 0.7 * counts["full"]
     ours = arms["SLTrain"].transform
     assert isinstance(ours, SparseLowRank)
     assert arms["low rank"].transform == LowRank(rank=ours.rank)
     assert arms["low rank, as many"].transform == LowRank(rank=RANK)
-    assert arms["sparse, as many"].transform == Masked(sparsity=SPARSITY)
+    if name == "sltrain":
+        assert counts["sparse, as many"] == pytest.approx(counts["SLTrain"], rel=0.01)
+        assert arms["sparse, as many"].transform == Masked(sparsity=SPARSITY)
+
+
+def test_on_speech_the_layers_of_the_conformer_are_replaced_and_heads_are_not() -> None:
+    """Two feed-forward networks of two, five of attention, two beside the convolution, in each of 2 + 2 blocks."""
+    (ours,) = (a.run for a in claim("sltrain:speech").study.arms if a.name == "SLTrain")
+    model = outline(ours)
+    assert sum(isinstance(m, Factored) for m in model.modules()) == 4 * (2 * 2 + 5 + 2)
+    assert all(n == "project" or n.startswith("head.") for n in linear_layers(model))
+    (player,) = ours.players
+    assert isinstance(player.objective, ContrastAndPredict)
+    cooling, updates = player.objective.temperature, ours.loop.updates
+    assert cooling.at(updates // 2) == cooling.least < cooling.at(int(0.45 * updates))

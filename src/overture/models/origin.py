@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,10 +99,18 @@ class Origin:
 
     @property
     def network(self) -> type:
-        """The kind of network, as its `ModelSpec`."""
+        """The kind of network, as its `ModelSpec`: that of its recipe, or of one of its claims, with fields for these sizes.
+
+        Raises OvertureError where there is none.
+        """
         if self.kind == "checkpoint":
             return type(opened(self.folder).spec)
-        return type(recipes.get(f"{self.of['recipe']}:{self.of['size']}").model)
+        for shape in recipes.shapes(f"{self.of['recipe']}:{self.of['size']}"):
+            if self.sizes.keys() <= {f.name for f in fields(shape.model)}:  # type: ignore[arg-type]
+                return type(shape.model)
+        raise OvertureError(
+            f"{self.folder / 'run.json'} was written by another version of {self.of['recipe']}, which now has no network of such sizes"
+        )
 
     def weights(self) -> dict[str, Tensor]:
         """By the names of the encoder."""
