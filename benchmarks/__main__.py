@@ -1,6 +1,6 @@
 """All benchmarks, or their table.
 
-python -m benchmarks          run all seven, one after the other (25 minutes on two quiet cores)
+python -m benchmarks          run all eight, one after the other (30 minutes on two quiet cores)
 python -m benchmarks table    write the table in README.md from results/*.json
 """
 
@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ALL = ("list_time", "resume_time", "tera_step", "wav2vec2_step", "text_step", "ctc_decode", "audio_to_batches")
+ALL = (
+    "list_time",
+    "resume_time",
+    "tera_step",
+    "wav2vec2_step",
+    "text_step",
+    "sltrain_memory",
+    "ctc_decode",
+    "audio_to_batches",
+)
 BEGIN, END = "<!-- made by `python -m benchmarks table` -->", "<!-- end -->"
 
 
@@ -42,6 +51,12 @@ def more(name: str, result: dict[str, Any]) -> list[str]:
                 for peer, ratio in at["ratio"].items()
             )
             for model, at in result["sizes"].items()
+        ]
+    if name == "sltrain_memory":
+        return [
+            f"- {side}: {at['parameters'] / 1e6:.1f} M parameters, {at['peak_memory_mb']} MB at the peak, 1/{result['memory_ratio'][side]:.2f} of full, "
+            f"{at['seconds']['median']:.3g} s"
+            for side, at in result["sides"].items()
         ]
     if name == "audio_to_batches":
         sides = {"ours": result["ours"], "lhotse": result["peer"], "ours, log-mel": result["log_mel"]}
