@@ -54,8 +54,8 @@ def more(name: str, result: dict[str, Any]) -> list[str]:
         ]
     if name == "sltrain_memory":
         return [
-            f"- {side}: {at['parameters'] / 1e6:.1f} M parameters, {at['peak_memory_mb']} MB at the peak, 1/{result['memory_ratio'][side]:.2f} of full, "
-            f"{at['seconds']['median']:.3g} s"
+            f"- {side}: {at['parameters'] / 1e6:.1f} M parameters, {at['peak_memory_mb']} MB at the peak, which is "
+            f"1/{result['memory_ratio'][side]:.2f} of full, {at['seconds']['median']:.3g} s"
             for side, at in result["sides"].items()
         ]
     if name == "audio_to_batches":
