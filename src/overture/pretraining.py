@@ -111,7 +111,7 @@ class Pretraining:
         return last
 
     def _after(self, last: Run | None, run: Run, corpus: str, seed: int) -> Run:
-        run = replace(run, seed=seed, data=replace(run.data, corpus=corpus, where=None))
+        run = replace(run, seed=seed, data=replace(run.data, corpus=corpus, where=None)).settled()
         if last is None and (run.start is None or not run.on_text):
             return run
         from overture.models.origin import Origin

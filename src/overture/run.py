@@ -4,7 +4,7 @@ A recipe is a function that returns one. Everything that changes a result stands
 what only changes how fast or how often something is written stands in `Loop` fields marked so.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from overture.config import LATER, fingerprint
@@ -224,6 +224,13 @@ class Run:
     def hears_and_reads(self) -> bool:
         """Whether its examples are samples of speech and text."""
         return self.data.sample is not None
+
+    def settled(self) -> "Run":
+        """The same, named after the published weights that it hears and writes with, where it has such."""
+        if not self.hears_and_reads:
+            return self
+        model: Any = self.model
+        return replace(self, frontend=self.frontend.settled(), model=model.settled())
 
     @property
     def fingerprint(self) -> str:

@@ -74,7 +74,8 @@ def test_law_1_stopped_and_resumed_twice_is_never_stopped(run: Run, tmp_path: Pa
 
 
 def test_law_2_one_batch_is_its_utterances_accumulated(still: Run) -> None:
-    update, micro = (still.plan.update, still.plan.update / 4) if still.on_text else (8.0, 2.0)
+    in_tokens = still.on_text or still.hears_and_reads
+    update, micro = (still.plan.update, still.plan.update / 4) if in_tokens else (8.0, 2.0)
     once = replace(still, plan=replace(still.plan, update=update, micro=update))
     many = replace(still, plan=replace(still.plan, update=update, micro=micro))
     a, micro_a = gradients(once)
@@ -113,11 +114,12 @@ def test_law_4_every_trainable_parameter_learns_and_every_frozen_one_stays(run: 
         return hashlib.sha256(tensor.detach().numpy().tobytes()).hexdigest()
 
     with Engine.start() as engine:
-        names = [n for n, _ in Trainer(run, engine).state.model.named_parameters()]
-    frozen = set(names[: len(names) // 2])
+        learning = {n: p.requires_grad for n, p in Trainer(run, engine).state.model.named_parameters()}
+    names = [n for n, learns in learning.items() if learns]
+    idle, frozen = set(learning) - set(names), set(names[: len(names) // 2])
     pattern = "^(" + "|".join(n.replace(".", r"\.") for n in names if n not in frozen) + ")$"
     part = replace(run, players=(replace(run.players[0], parameters=pattern), *run.players[1:]))
-    for this, still_there in ((run, set()), (part, frozen)):
+    for this, still_there in ((run, idle), (part, idle | frozen)):
         with Engine.start() as engine:
             training, trainer = Training.prepare(this), Trainer(this, engine)
             before = {n: digest(p) for n, p in trainer.state.model.named_parameters()}
@@ -129,8 +131,8 @@ def test_law_4_every_trainable_parameter_learns_and_every_frozen_one_stays(run: 
                     n for n, p in trainer.state.model.named_parameters() if p.grad is not None and bool(p.grad.any())
                 }
             after = {n: digest(p) for n, p in trainer.state.model.named_parameters()}
-        assert seen == set(names) - still_there
-        assert {n for n in names if before[n] == after[n]} == still_there
+        assert seen == set(learning) - still_there
+        assert {n for n in learning if before[n] == after[n]} == still_there
 
 
 def two_ranks_are_one(

@@ -176,6 +176,7 @@ def run(
         from overture.models.origin import taught_by
 
         configured = taught_by(configured, os.path.relpath(teacher, out), out)
+    configured = configured.settled()
     folder = out / configured.folder_name
     console.print(f"{configured.recipe}:{configured.size} in {folder}")
     if configured.data.mix or configured.data.matched:

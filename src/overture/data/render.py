@@ -5,12 +5,13 @@ the table holds (`Discrete`). The same samples rendered the other way are anothe
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from overture.data.sample import Heard, Sample, Segment, code
+from overture.data.states import EncoderStates
 from overture.data.tokens import Special, Tokens
 from overture.errors import OvertureError
 
@@ -43,6 +44,10 @@ class SpokenText:
     def steps(self, count: int) -> int:
         """Features of `count` samples."""
         return int(self.audio.steps(count))
+
+    def settled(self) -> "SpokenText":
+        """The same, named after the weights that it hears with, where it has any."""
+        return replace(self, audio=self.audio.settled()) if isinstance(self.audio, EncoderStates) else self
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
         """(N,) float32 -> (T, F) float32."""

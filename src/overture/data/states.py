@@ -13,7 +13,7 @@ import numpy as np
 
 from overture import jsonfile
 from overture.data.lengths import windows
-from overture.errors import OvertureError, near
+from overture.errors import OvertureError
 from overture.models import sources
 
 if TYPE_CHECKING:  # a `Run` holds `EncoderStates`, and must stay light
@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # a `Run` holds `EncoderStates`, and must stay light
 RATE, WINDOW, HOP = 16_000, 400, 160  # Hz, samples of a log-mel frame, and from one to the next
 # What Whisper's log-mel is made by, as transformers names it: another one would be no Whisper's.
 EXTRACTOR = {"sampling_rate": RATE, "n_fft": WINDOW, "hop_length": HOP, "dither": 0.0}
+# D of the published encoders, so that a run can be counted where its encoder is not installed
+WIDTHS = {"whisper-tiny": 384, "whisper-base": 512, "whisper-small": 768, "whisper-medium": 1024, "whisper-large": 1280}
 # One utterance at a time has all cores, or the accelerator: networks in several threads would fight over them.
 ONE = Lock()
 
@@ -39,7 +41,9 @@ class EncoderStates:
 
     @property
     def dim(self) -> int:
-        """D. Raises OvertureError where the model is not there, is no Whisper or has no such layer."""
+        """D. Raises OvertureError where a model that has no published size is not there, and where it is no Whisper or has no such layer."""
+        if self.model in WIDTHS and not Path(self.model).exists():
+            return WIDTHS[self.model]
         return int(self._config["d_model"])
 
     def steps(self, count: int) -> int:
@@ -51,7 +55,7 @@ class EncoderStates:
         from overture.models.speech_encoder import SpeechEncoder
 
         _ = self._config
-        return replace(self, weights=SpeechEncoder.load(self._folder).mark)
+        return replace(self, weights=SpeechEncoder.load(self.folder).mark)
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
         """(N,) float32 at 16 kHz -> (T, D) float32, on a GPU where there is one. Called from several threads.
@@ -73,7 +77,7 @@ class EncoderStates:
                 "frontend.weights does not say which weights the states are of: take EncoderStates(...).settled()"
             )
         with ONE:
-            encoder, extractor, device = _loaded(self._folder, self.weights)
+            encoder, extractor, device = _loaded(self.folder, self.weights)
         mel = extractor(wave, sampling_rate=RATE, padding="do_not_pad", truncation=False, return_tensors="pt")
         x = mel["input_features"].transpose(1, 2)  # (1, T', F)
         with ONE, torch.inference_mode():
@@ -82,21 +86,14 @@ class EncoderStates:
         return found
 
     @property
-    def _folder(self) -> Path:
-        if self.model in sources.SOURCES:
-            return sources.installed(self.model)
-        folder = Path(self.model)
-        if not (folder / "config.json").exists():
-            raise OvertureError(
-                f"frontend.model={self.model!r} is no folder with config.json, and no model that 'overture models list' shows. "
-                + near(self.model, sources.SOURCES)
-            )
-        return folder
+    def folder(self) -> Path:
+        """Where the model is. Raises OvertureError where it is not."""
+        return sources.find(self.model)
 
     @property
     def _config(self) -> dict[str, Any]:
         """The model's own, without torch."""
-        path = self._folder / "config.json"
+        path = self.folder / "config.json"
         config = jsonfile.read_object(path)
         if config.get("model_type") != "whisper":
             raise OvertureError(f"{path}: model_type is {config.get('model_type')!r}, and not 'whisper'")

@@ -136,7 +136,7 @@ class Tokens:
         from overture.models import sources
 
         named = str(self.published)
-        return sources.installed(named) if named in sources.SOURCES and not Path(named).exists() else Path(named)
+        return sources.find(named) if named in sources.SOURCES else Path(named)
 
 
 @lru_cache(maxsize=8)  # of a published model it can be tens of megabytes, and every batch asks for its special tokens

@@ -5,7 +5,7 @@ slots; the language model reads both alike. Its logits are computed only where t
 vocabularies of today decides what an update costs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from overture.data.batch import Batch, States, valid_mask
 from overture.data.render import SpokenText
 from overture.errors import OvertureError
 from overture.models.adapters import ConvGlu, PoolLinear
-from overture.models.text import Gpt2, Llama, TextModel
+from overture.models.text import Gpt2, Llama, Pretrained, TextModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,24 @@ class SpeechText:
     """An adapter and a language model."""
 
     adapter: ConvGlu | PoolLinear
-    lm: Llama | Gpt2
+    lm: Llama | Gpt2 | Pretrained
+
+    def settled(self) -> "SpeechText":
+        """The same, named after the weights of its language model, where that is published."""
+        return replace(self, lm=self.lm.settled()) if isinstance(self.lm, Pretrained) else self
 
     def build(self, frontend: SpokenText) -> "SpeechTextModel":
-        """The network; what is not pretrained with fresh weights from torch's current generator."""
+        """The network; what is not pretrained with fresh weights from torch's current generator.
+
+        Under `torch.device("meta")`, where parameters are counted, without a published language model that is frozen, which may not be installed.
+        """
+        if (
+            torch.get_default_device().type == "meta"
+            and isinstance(self.lm, Pretrained)
+            and self.lm.frozen
+            and self.lm.dim
+        ):
+            return SpeechTextModel(self.adapter.build(frontend.dim, self.lm.dim), None)
         lm = self.lm.build(frontend.tokens)
         return SpeechTextModel(self.adapter.build(frontend.dim, lm.dim), lm)
 
@@ -34,10 +48,12 @@ class SpeechText:
 class SpeechTextModel(nn.Module):
     """The network as the loop, objectives and tasks call it."""
 
-    def __init__(self, adapter: Any, lm: TextModel) -> None:
+    lm: TextModel
+
+    def __init__(self, adapter: Any, lm: TextModel | None) -> None:
         super().__init__()
-        self.adapter, self.lm = adapter, lm
-        self.dim = lm.dim
+        self.adapter = adapter
+        self.lm = lm  # type: ignore[assignment]  # None where parameters are counted
 
     @property
     def layers(self) -> nn.ModuleList:

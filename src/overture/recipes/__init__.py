@@ -45,6 +45,13 @@ INDEX: dict[str, Entry] = {
         "a larger BERT, Llama, GPT-2 or wav2vec 2.0 where a small one is trained already; less compute; grow width and depth, weight surgery, "
         "function-preserving initialisation, FPI, AKI, stacking, Net2Net",
     ),
+    "blsp": Entry(
+        "blsp",
+        "Teach a language model to hear: it shall go on from speech as it goes on from the transcript",
+        "arXiv:2309.00916",
+        "spoken input for a text language model, with both it and a Whisper encoder frozen; speech chat, spoken questions; a few hours with "
+        "transcripts; adapter, modality alignment, Gemma, Llama",
+    ),
     "gender-ssl": Entry(
         "gender_ssl",
         "Pre-train on women's speech, men's, or both in balance, at equal hours, and see for whom it matters",

@@ -11,7 +11,8 @@ import numpy as np
 
 from overture.data.table import Table
 from overture.errors import OvertureError, near
-from overture.tasks import whisper, yamnet
+from overture.run import Run
+from overture.tasks import spoken, whisper, yamnet
 from overture.tasks.classify import classify
 from overture.tasks.probe import ProbeResult
 
@@ -38,9 +39,11 @@ def reference(
     seed: int,
     *,
     metric: str = "accuracy",
+    run: Run | None = None,
     tell: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> ProbeResult:
-    """The reference `name` on one trial: "yamnet" (accuracy), "whisper-base", "whisper-tiny-en" (cer, wer).
+    """The reference `name` on one trial: "yamnet" (accuracy), "whisper-base", "whisper-tiny-en" (cer, wer; closure: what the language model of `run`
+    makes of what they write).
 
     `table`, `rows` (train, dev, test: row numbers in it) and `target` as in `classify`, `metric` as the task has it; whole recordings are read,
     however long. `tell` is told what a reader of the score has to know. Raises OvertureError for an unknown name, one that another
@@ -48,10 +51,13 @@ def reference(
     """
     if name not in REFERENCES:
         raise OvertureError(f"no reference {name!r}. {near(name, REFERENCES)}")
-    found, text = REFERENCES[name], metric in whisper.METRICS
+    found, text = REFERENCES[name], metric in (*whisper.METRICS, "closure")
     if isinstance(found, Writes) != text:
         fits = [n for n, other in REFERENCES.items() if isinstance(other, Writes) == text]
         raise OvertureError(f"the reference {name!r} cannot be scored in {metric}; {', '.join(fits)} can.")
+    if isinstance(found, Writes) and metric == "closure":
+        assert run is not None
+        return spoken.cascade(found.model, run, table, rows["test"], target, tell)
     if isinstance(found, Writes):
         return whisper.score(found.model, table, target, rows["test"], seed, metric=metric, tell=tell)
     states = found(table)[:, None]  # (N, 1, D)

@@ -108,10 +108,29 @@ def judge(
         "heard-word": _words,
         "echo": _echo,
         "repeat": _repeat,
-    }[task.name](listener, task, test, tell)
-    ids = columns.pop("id", [str(i) for i in table.numpy("id")[test]])
+    }[task.name](listener, task.target, test, tell)
+    return _result(task.metric, counts, {"id": [str(i) for i in table.numpy("id")[test]], **columns}, began)
+
+
+def cascade(name: str, run: Run, table: Table, test: np.ndarray, target: str, tell: Tell) -> ProbeResult:
+    """`gap-closure` of the language model of `run` that reads what the recogniser `name` writes, in place of hearing (the paper's cascade).
+
+    Raises OvertureError, see `Listener.of` and `whisper.transcripts`.
+    """
+    from overture.tasks import whisper
+
+    began = time.perf_counter()
+    run = run.settled()
+    torch.manual_seed(0)
+    listener = Listener.of(run.model.build(run.frontend), run, table)
+    written = [h.text.strip() for h in whisper.transcripts(name, table, test, tell)]
+    counts, columns = _gap(listener, target, test, tell, written)
+    return _result("closure", counts, {"id": [str(i) for i in table.numpy("id")[test]], **columns}, began)
+
+
+def _result(metric: str, counts: Counts, columns: dict[str, Any], began: float) -> ProbeResult:
     return ProbeResult(
-        metric=task.metric,
+        metric=metric,
         value=counts.value,
         interval=metrics.bootstrap(*counts),
         by_group=[],
@@ -123,9 +142,8 @@ def judge(
         counts=counts,
         predictions=pa.table(
             {
-                "id": pa.array(ids),
                 **{name: pa.array(values) for name, values in columns.items()},
-                EVENTS[task.metric]: pa.array(counts.events),
+                EVENTS[metric]: pa.array(counts.events),
                 "total": pa.array(counts.totals),
             }
         ),
@@ -136,26 +154,32 @@ def judge(
 Found = tuple[Counts, dict[str, Any]]
 
 
-def _gap(listener: Listener, task: Task, test: np.ndarray, tell: Tell) -> Found:
+def _gap(listener: Listener, target: str, test: np.ndarray, tell: Tell, written: Sequence[str] | None = None) -> Found:
     """Of what the transcript is worth to the language model's own continuation, over nothing at all, the share that speech is worth over the
     speech of another utterance: 1 is as good as the text; 0, the utterance is not heard.
 
-    The denominator is of the language model alone, so it is the same for all arms.
+    The denominator is of the language model alone, so it is the same for all arms. `written`: is read in place of hearing.
     """
-    program, rows = replace(listener.program, column=task.target), listener.rows(test)
-    others = test[exchanged(len(test), 0)]
+    program, rows = replace(listener.program, column=target), listener.rows(test)
+    others = exchanged(len(test), 0)
+    read = program.like("text")
+
+    def told(row: dict[str, Any], place: int) -> Sample:
+        """What is said of `row` after the utterance at `place`."""
+        return program(row, int(test[place])) if written is None else read(row | {"text": written[place]}, 0)
+
     nats = {
-        "nats_speech": listener.costs([program(row, int(r)) for row, r in zip(rows, test)]),
-        "nats_exchanged": listener.costs([program(row, int(o)) for row, o in zip(rows, others)]),
-        "nats_text": listener.costs([program.like("text")(row, 0) for row in rows]),
+        "nats_speech": listener.costs([told(row, i) for i, row in enumerate(rows)]),
+        "nats_exchanged": listener.costs([told(row, int(o)) for row, o in zip(rows, others)]),
+        "nats_text": listener.costs([read(row, 0) for row in rows]),
         "nats_nothing": listener.costs([program.like("nothing")(row, 0) for row in rows]),
     }
     closed = Counts(nats["nats_exchanged"] - nats["nats_speech"], nats["nats_nothing"] - nats["nats_text"])
-    said = [str(row[task.target]) for row in rows]
+    said = [str(row[target]) for row in rows]
     return closed, {"reference": said, "hypothesis": [""] * len(rows), **nats}
 
 
-def _words(listener: Listener, task: Task, test: np.ndarray, tell: Tell) -> Found:
+def _words(listener: Listener, target: str, test: np.ndarray, tell: Tell) -> Found:
     """Which of four words was said, by what each gains over hearing nothing: an instruction that was never trained; chance is .25."""
     rows = listener.rows(test)
     asked = questions([str(row["text"]) for row in rows], [str(row["id"]) for row in rows])
@@ -207,7 +231,7 @@ def questions(texts: list[str], ids: list[str]) -> list[tuple[int, list[str], in
     return asked
 
 
-def _echo(listener: Listener, task: Task, test: np.ndarray, tell: Tell) -> Found:
+def _echo(listener: Listener, target: str, test: np.ndarray, tell: Tell) -> Found:
     """How many answers to the instruction of the training repeat what was said instead: the collapse that transcripts as targets bring."""
     rows = listener.rows(test)
     said = listener.answers([listener.program.prompt(row, int(r)) for row, r in zip(rows, test)])
@@ -217,7 +241,7 @@ def _echo(listener: Listener, task: Task, test: np.ndarray, tell: Tell) -> Found
     return Counts(repeats, np.ones(len(rows), dtype=np.int64)), {"reference": references, "hypothesis": said}
 
 
-def _repeat(listener: Listener, task: Task, test: np.ndarray, tell: Tell) -> Found:
+def _repeat(listener: Listener, target: str, test: np.ndarray, tell: Tell) -> Found:
     """Word errors of answers to the instruction to repeat, which is never trained."""
     rows = listener.rows(test)
     program = replace(listener.program, instruction=ASK_REPEAT)

@@ -38,20 +38,8 @@ def score(name: str, table: Table, target: str, test: np.ndarray, seed: int, *, 
     rows do not say that they are English, or rows have no transcript.
     """
     began = time.perf_counter()
-    whisper = Whisper.load(installed(name), device="cuda" if torch.cuda.is_available() else "cpu")
     references = [normal(text) for text in strings(table, target, test)]
-    said = table.numpy("language")[test].tolist() if "language" in table.columns.column_names else [None] * len(test)
-    codes = [whisper.code(tag) for tag in said]
-    unknown = Counter(str(tag or "no language") for tag, code in zip(said, codes) if code is None)
-    rows = ", ".join(f"{n} x {tag}" for tag, n in unknown.most_common())
-    if unknown and whisper.multilingual:
-        tell({"kind": "note", "text": f"{name} has to detect the language of rows that say none that it knows: {rows}"})
-    elif unknown:
-        raise OvertureError(
-            f"{name!r} knows English only, and rows of {table.name!r} to be tested on do not say that they are English: {rows}. "
-            "Take 'whisper-base', or leave such rows away."
-        )
-    heard = _hear(whisper, table, test, codes)
+    heard = transcripts(name, table, test, tell)
     hypotheses = [normal(h.text) for h in heard]
     counts = {m: count(references, hypotheses) for m, count in METRICS.items()}
     found = scored(
@@ -80,6 +68,23 @@ def score(name: str, table: Table, target: str, test: np.ndarray, seed: int, *, 
     for column, values in columns.items():
         predictions = predictions.append_column(column, pa.array(values))
     return replace(found, predictions=predictions)
+
+
+def transcripts(name: str, table: Table, test: np.ndarray, tell: Tell) -> list[Heard]:
+    """What the installed model `name` writes of the rows `test` of `table`. Raises OvertureError, see `score`."""
+    whisper = Whisper.load(installed(name), device="cuda" if torch.cuda.is_available() else "cpu")
+    said = table.numpy("language")[test].tolist() if "language" in table.columns.column_names else [None] * len(test)
+    codes = [whisper.code(tag) for tag in said]
+    unknown = Counter(str(tag or "no language") for tag, code in zip(said, codes) if code is None)
+    rows = ", ".join(f"{n} x {tag}" for tag, n in unknown.most_common())
+    if unknown and whisper.multilingual:
+        tell({"kind": "note", "text": f"{name} has to detect the language of rows that say none that it knows: {rows}"})
+    elif unknown:
+        raise OvertureError(
+            f"{name!r} knows English only, and rows of {table.name!r} to be tested on do not say that they are English: {rows}. "
+            "Take 'whisper-base', or leave such rows away."
+        )
+    return _hear(whisper, table, test, codes)
 
 
 def _hear(whisper: Whisper, table: Table, test: np.ndarray, codes: list[str | None]) -> list[Heard]:

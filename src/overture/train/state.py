@@ -68,10 +68,16 @@ class State:
 
 
 def stored(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers of a model by name, each once: of parameters that are tied the first name alone."""
+    """The parameters and buffers of a model by name, each once: of parameters that are tied the first name alone; nothing of a published network
+    that does not learn, and is found again where it is."""
     once = {name for name, _ in model.named_parameters()}
     again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once
-    return {name: value for name, value in model.state_dict().items() if name not in again}
+    elsewhere = tuple(f"{name}." for name, m in model.named_modules() if getattr(m, "kept_elsewhere", False))
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if name not in again and not name.startswith(elsewhere)
+    }
 
 
 def checkpoints(folder: Path) -> list[Path]:
