@@ -32,6 +32,10 @@ SCORERS = {
     "pii": ("pii.PersonalData", "e-mail and IP addresses, telephone numbers, URLs with a password: hits a character"),
     "pep8": ("pep8.Pep8", "of Python code: violations of PEP 8 a character [extra: code]"),
     "language": ("language.Language", "language, by character n-grams, and its probability [extra: language]"),
+    "continuation": (
+        "continuation.Continuation",
+        "of transcripts: what a language model goes on with, and whether that came to an end",
+    ),
     "snr": ("speech.SpeechToNoise", "of recordings: dB of speech over noise, and share of frames above the noise"),
 }  # name -> default instance or class in this package, one line
 
@@ -42,6 +46,7 @@ class Ready:
 
     score: "Callable[[Table], dict[str, pa.Array]]"  # some rows -> its columns of them, null where there is nothing to score
     notes: dict[str, Any] = field(default_factory=dict)  # what getting ready told, for corpus.json
+    rows: int | None = None  # to be scored at a time, where that takes long; None: as many as is usual
 
 
 class Scorer(Protocol):

@@ -84,12 +84,13 @@ def annotate(
 
 def _in_batches(ready: Ready, table: Table, progress: Callable[[int], None]) -> dict[str, pa.ChunkedArray]:
     parts: dict[str, list[pa.Array]] = {}
-    for start in range(0, len(table), BATCH):
-        columns = table.columns.slice(start, BATCH)
-        rows = Table(columns, name=table.name, root=table.root, rows=table.rows[start : start + BATCH])
+    step = ready.rows or BATCH
+    for start in range(0, len(table), step):
+        columns = table.columns.slice(start, step)
+        rows = Table(columns, name=table.name, root=table.root, rows=table.rows[start : start + step])
         for name, values in ready.score(rows).items():
             parts.setdefault(name, []).append(values)
-        progress(min(start + BATCH, len(table)))
+        progress(min(start + step, len(table)))
     return {name: pa.chunked_array(values) for name, values in parts.items()}
 
 
