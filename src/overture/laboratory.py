@@ -14,12 +14,12 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from overture import ahead, jsonfile, judging
+from overture import ahead, jsonfile, judging, rates
 from overture.data.split import values_of
 from overture.data.table import Table, find_corpus
 from overture.errors import OvertureError
@@ -50,8 +50,9 @@ class Laboratory:
         self.trials = [Labelled(trial, table, home / "judged", tell) for trial in study.trials]
         self.pretraining = Pretraining(study, [trial.held for trial in self.trials], home, tell)
 
-    def judge(self, arm: Arm, seed: int, number: int) -> Score:
-        """Probe one arm with one seed on trial `number`, unless that has been done."""
+    def judge(self, arm: Arm, seed: int, number: int, on: Literal["dev", "test"] = "test") -> Score:
+        """Probe one arm with one seed on trial `number`, unless that has been done. `on`: the part that it is scored on, of `dev` each other row;
+        a probe is tuned on those between."""
         trial, run = self.trials[number], self.pretraining.own(arm, seed)
         task = trial.task
         if task.features == "finetune" and arm.kind != "input":
@@ -66,6 +67,8 @@ class Laboratory:
         if task.features in ("written", "way"):
             encoder.append(arm.control)
         table, rows = trial.packed(arm.also if task.features == "finetune" else None)
+        if on == "dev":
+            rows = {**rows, "dev": rows["dev"][::2], "test": rows["dev"][1::2]}
         made_of = {
             "task": task.name,
             "labels": trial.trial.label_minutes if trial.trial.label_rows is None else trial.trial.labels,
@@ -281,9 +284,10 @@ def check(claim: Claim, home: Path, tell: Tell, processes: int = 1) -> dict[str,
     if unknown := {t for t, _, _ in pairs} - set(names):
         raise ValueError(f"the claim expects something of {unknown}, its trials are {names}")
     _look_for(claim)
+    study, tried = rates.chosen(claim.study, lambda: Laboratory(claim.study, home, tell))
     if processes > 1:
-        ahead.gather(claim.study, home, tell, processes)
-    result = Laboratory(claim.study, home, tell).conduct(lambda i, _: [(b, w) for t, b, w in pairs if t == names[i]])
+        ahead.gather(study, home, tell, processes)
+    result = Laboratory(study, home, tell).conduct(lambda i, _: [(b, w) for t, b, w in pairs if t == names[i]])
     for task, part in result["also"].items():
         asked = [(b, w) for t, b, w in pairs if t == task]
         if asked:
@@ -295,6 +299,7 @@ def check(claim: Claim, home: Path, tell: Tell, processes: int = 1) -> dict[str,
         "expected": [list(pair) for pair in claim.expected],
         "expected_also": [list(pair) for pair in claim.expected_also],
         **result,
+        "rates": tried,
         "deviations": list(claim.deviations),
     }
 

@@ -3,7 +3,7 @@
 `laboratory.py` conducts them, for `overture check` and `overture compare`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from overture.data.tokens import Tokens
@@ -25,6 +25,8 @@ class Arm:
         None  # the network that is fine-tuned, where it is another than was pre-trained; same weights
     )
     also: str | None = None  # SQL: rows of a trial's corpus that are learnt from in fine-tuning besides its own
+    # tried for its own run with the first seed, whose best on the first trial's development rows all seeds have; (): the run's own
+    rates: tuple[float, ...] = ()
     control: str | None = (
         None  # the control token that a language model is told when it is judged by what it writes and knows
     )
@@ -38,6 +40,14 @@ class Arm:
             raise ValueError(f"arm {self.name!r} starts from its stages, so its run can have no start of its own")
         if self.teacher and self.kind != "trained":
             raise ValueError(f"arm {self.name!r} is {self.kind}, so nobody can teach it")
+        if self.rates and self.kind != "trained":
+            raise ValueError(f"arm {self.name!r} is {self.kind}, so it has no rate to choose")
+
+    def at_rate(self, rate: float) -> "Arm":
+        """As it is trained with this rate alone; a second player's is its own."""
+        first, *others = self.run.players
+        players = (replace(first, optim=replace(first.optim, lr=rate)), *others)
+        return replace(self, run=replace(self.run, players=players), rates=())
 
     @property
     def input_frontend(self) -> Frontend | Tokens:

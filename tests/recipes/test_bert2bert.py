@@ -46,6 +46,7 @@ def test_the_published_sizes(size: str, d: int, f: int) -> None:
 
 def test_arms_see_the_same_in_as_many_updates_and_begin_anew(arms: dict[str, Arm]) -> None:
     assert list(arms) == ["scratch", "DirectCopy", "stack", "FPI", "AKI", "AKI, two stages"]
+    assert {a.rates for a in arms.values()} == {(5e-4, 1e-3)}  # the baselines are tuned as ours are
     for arm in arms.values():
         own = [r for r in (*arm.stages, arm.run) if r.model == arms["scratch"].run.model]
         assert sum(r.loop.updates for r in own) == UPDATES

@@ -58,6 +58,7 @@ def test_arms_differ_in_their_matrices_alone_and_controls_have_as_many_parameter
     assert arms["low rank"].transform == LowRank(rank=ours.rank)
     assert arms["low rank, as many"].transform == LowRank(rank=RANK)
     if name == "sltrain":
+        assert {a.rates for a in claim(name).study.arms} == {(1e-3, 3e-3)}  # baselines are tuned as ours is
         assert counts["sparse, as many"] == pytest.approx(counts["SLTrain"], rel=0.01)
         assert arms["sparse, as many"].transform == Masked(sparsity=SPARSITY)
 

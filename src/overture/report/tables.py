@@ -133,6 +133,11 @@ def _section(result: Mapping[str, Any]) -> list[str]:
         facts.append(
             f"- Cost: {duration(cost.get('seconds'))}{updates} on {_cell(cost.get('device', 'an unnamed device'))}"
         )
+    if result.get("rates"):
+        said = (
+            f"{_cell(arm)} {number(one['chosen'])} of {', '.join(one['dev'])}" for arm, one in result["rates"].items()
+        )
+        facts.append(f"- Rates, chosen on development rows with one seed: {'; '.join(said)}")
     if result.get("moved"):
         far = ", ".join(f"{arm} {number(sum(seeds) / len(seeds))}" for arm, seeds in result["moved"].items())
         facts.append(f"- How far weights moved from their start (L2, the encoder's alone): {_cell(far)}")
