@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 import torch
 
 from overture.data.render import Continuous
@@ -146,8 +147,7 @@ def test_chat_and_export(
 
     from overture.cli.chat import chat
 
-    row = Table.open("embedded", "duration BETWEEN 0.5 AND 0.99").row(0)
-    chat(trained, speech=[Path(row["audio"])] * 2, say=None, tokens=5)
+    chat(trained, speech=[recording(tmp_path)] * 2, say=None, tokens=5)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) >= 2
     with pytest.raises(OvertureError, match="nothing-here"):
@@ -163,12 +163,18 @@ def test_chat_and_export(
     assert "audio-text-to-text" in (out / "README.md").read_text(encoding="utf8")
 
 
-def test_chat_takes_turns(trained: Path) -> None:
+def recording(folder: Path) -> Path:
+    """0.7 s of noise at another rate than the encoder's."""
+    path = folder / "question.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 15_435), 22_050)
+    return path
+
+
+def test_chat_takes_turns(trained: Path, tmp_path: Path) -> None:
     from overture.cli.chat import Conversation
 
-    row = Table.open("embedded", "duration BETWEEN 0.5 AND 0.99").row(0)
     talk = Conversation(trained, "Listen:", tokens=3)
-    talk.turn(talk.heard(Path(row["audio"])))
+    talk.turn(talk.heard(recording(tmp_path)))
     alone = Conversation(trained, "Listen:", tokens=3)
     sizes: list[int] = []
     render: Callable[..., object] = talk.render
