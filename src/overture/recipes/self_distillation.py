@@ -78,18 +78,23 @@ def tiny() -> Run:
     )
 
 
-def _arms(base: Run, on: Run) -> tuple[Arm, ...]:
-    """Nothing but fine-tuning; going on; as long as both rounds together; taught by what going on came to; and held by the original."""
+def _arms(on: Run, wide: Data, updates: int) -> tuple[Arm, ...]:
+    """Nothing but fine-tuning; going on; as long as both rounds together; taught by what going on came to; and held by the original.
+
+    `on`: as it goes on, but for its rate, which is half of what the base had in `updates` of the `wide` corpus.
+    """
     (player,) = on.players
-    assert isinstance(player.objective, Distillation)
-    free = replace(on, players=(replace(player, objective=replace(player.objective, weight=0.0)),))
-    twice = replace(free, loop=replace(free.loop, updates=2 * on.loop.updates))
+    free = replace(player, objective=replace(player.objective, weight=0.0))  # type: ignore[type-var]
+    base = replace(on, data=wide, players=(free,), loop=replace(on.loop, updates=updates))
+    gentle = replace(player.optim, lr=player.optim.lr / 2)
+    taught, alone = (replace(on, players=(replace(p, optim=gentle),)) for p in (player, free))
+    twice = replace(alone, loop=replace(on.loop, updates=2 * on.loop.updates))
     return (
-        Arm(name="fine-tuned alone", run=free, kind="start", stages=(base,)),
-        Arm(name="further pre-trained", run=free, stages=(base,)),
+        Arm(name="fine-tuned alone", run=alone, kind="start", stages=(base,)),
+        Arm(name="further pre-trained", run=alone, stages=(base,)),
         Arm(name="twice as long", run=twice, stages=(base,)),
-        Arm(name="self-distilled", run=on, stages=(base,), teacher=(base, free)),
-        Arm(name="held by the original", run=on, stages=(base,)),
+        Arm(name="self-distilled", run=taught, stages=(base,), teacher=(base, alone)),
+        Arm(name="held by the original", run=taught, stages=(base,)),
     )
 
 
@@ -105,24 +110,16 @@ def claim() -> Claim:
     """A small BERT of package descriptions goes on with a thousand of some sections, and learns to tell these apart from few labels."""
     corpus = "package-descriptions"
     target = f"{ROWS} AND substr(md5(id), 1, 1) < '2'"
-    text = replace(default(), frontend=Tokens(vocabulary=8192, corpus=corpus))
-    (player,) = text.players
-    pretext = replace(player, objective=Distillation(pretext=MaskedTokens(), weight=0.0))
-    base = replace(
-        text,
-        data=Data(corpus=corpus, where=f"label NOT IN {SUBJECTS}", text=Whole()),
-        players=(pretext,),
-        loop=replace(text.loop, updates=BASE),
-    )
-    gentle = replace(player, optim=replace(player.optim, lr=5e-4))
-    on = replace(text, data=Data(corpus=corpus, where=target, text=Whole()), players=(gentle,))
+    frontend = Tokens(vocabulary=8192, corpus=corpus)
+    on = replace(default(), frontend=frontend, data=Data(corpus=corpus, where=target, text=Whole()))
+    wide = Data(corpus=corpus, where=f"label NOT IN {SUBJECTS}", text=Whole())
     names = ("200 rows", "50 rows")
     trials = tuple(Trial(task="label-finetune", corpus=corpus, where=ROWS, label_rows=n) for n in (200, 50))
     return Claim(
         recipe="self-distillation",
         text="Fine-tuned on 200 package descriptions, a small BERT that went on in a thousand texts of their kind tells sections apart better "
         "when it did so twice, the second time from the original weights and taught by the first, than when it only went on, also twice as long.",
-        study=Study(corpus=corpus, where=target, arms=_arms(base, on), trials=trials),
+        study=Study(corpus=corpus, where=target, arms=_arms(on, wide, BASE), trials=trials),
         expected=EXPECTED,
         expected_also=tuple(
             (f"label-finetune, {n}", a, b) for n in names for a, b in (EXPECTED if n != names[0] else ()) + ALSO
@@ -139,29 +136,22 @@ def claim_speech() -> Claim:
     """A small SSAST of acted dialogue goes on with half an hour of spoken digits, and learns to tell these apart from a minute and a half."""
     joint = ssast.default()
     (player,) = joint.players
-    pretext = Distillation(pretext=PatchPrediction(), whole="mean")
-    base = replace(
+    on = replace(
         joint,
         recipe="self-distillation",
         frontend=replace(ssast.AST, mean=-7.7, std=2 * 6.1),  # of amazon-queen
-        data=replace(joint.data, corpus="amazon-queen"),
-        players=(replace(player, objective=replace(pretext, weight=0.0)),),
-        loop=replace(joint.loop, updates=WIDE),
+        data=replace(joint.data, corpus="spoken-digits", min_seconds=0.2),
+        players=(replace(player, objective=Distillation(pretext=PatchPrediction(), whole="mean")),),
+        loop=replace(joint.loop, updates=ON),
     )
-    gentle = replace(player, objective=pretext, optim=replace(player.optim, lr=5e-4))
-    on = replace(
-        base,
-        data=replace(base.data, corpus="spoken-digits", min_seconds=0.2),
-        players=(gentle,),
-        loop=replace(base.loop, updates=ON),
-    )
+    wide = replace(joint.data, corpus="amazon-queen")
     return Claim(
         recipe="self-distillation:speech",
         text="Fine-tuned on a minute and a half of labels, a patch Transformer that went on with unlabelled spoken digits tells digits of new "
         "voices apart better when it did so twice, the second time from the original weights and taught by the first, than when it only went on.",
         study=Study(
             corpus="spoken-digits",
-            arms=_arms(base, on),
+            arms=_arms(on, wide, WIDE),
             trials=(Trial(task="keyword-finetune", label_minutes=1.5),),
         ),
         expected=EXPECTED,
