@@ -181,6 +181,8 @@ def test_the_real_one() -> None:
     )
     with torch.inference_mode():
         loss = model(**given, labels=given.input_ids).loss
-        written = model.generate(**tokenizer("The capital of France is", return_tensors="pt"), max_new_tokens=3)
+        written = model.generate(
+            **tokenizer("Once upon a time, there was a little", return_tensors="pt"), max_new_tokens=3
+        )
     assert 5 < loss.exp() < 25  # 262,144 for one that knows nothing
-    assert "Paris" in tokenizer.decode(written[0])
+    assert "a little girl" in tokenizer.decode(written[0])

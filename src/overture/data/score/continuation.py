@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from overture.data.table import Table
 
 MARK = "{text}"
-TEMPLATE = "{text}"
+# For a model that is not tuned to instructions: alone, a whole sentence is mostly followed by nothing; asked for the next line of a story, by the
+# sentence again; so, by a short sentence about what was said, which ends.
+TEMPLATE = "{text} This means that"
 STOP = "\n"
 BATCHES = 8  # that are scored at a time: rows of like length are among so many
 Written = tuple[str, bool]  # a continuation, and whether it came to an end
