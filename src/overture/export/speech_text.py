@@ -83,20 +83,25 @@ def check(run: Run, model: "SpeechTextModel", out: Path) -> None:
     rows = [table.row(i) for i in (0, len(table) // 2)]
     waves = [audio.read(r["audio"], rate=run.frontend.rate, start=r["start"], duration=r["duration"]) for r in rows]
     extractor = AutoFeatureExtractor.from_pretrained(out, trust_remote_code=True)
-    inputs = extractor(
-        waves, sampling_rate=run.frontend.rate, return_tensors="pt", padding="longest", return_attention_mask=True
-    )
     loaded = AutoModel.from_pretrained(out, trust_remote_code=True).eval()
     with torch.no_grad():
-        theirs = loaded(**inputs)
-        for i, wave in enumerate(waves):
+        for wave in waves:  # one by one: Whisper's extractor lets the end of an utterance hear the padding behind it
+            theirs = loaded(
+                **extractor(
+                    wave,
+                    sampling_rate=run.frontend.rate,
+                    return_tensors="pt",
+                    padding="longest",
+                    return_attention_mask=True,
+                )
+            )
             x = torch.from_numpy(np.asarray(run.frontend(wave), dtype=np.float32))[None]
             (ours,), steps = model.states(x, torch.tensor([x.shape[1]]))
-            if int(theirs.lengths[i]) != int(steps[0]):
+            if theirs.lengths.tolist() != steps.tolist():
                 raise OvertureError(
-                    f"not exported: {out} makes {int(theirs.lengths[i])} vectors where the run makes {int(steps[0])}"
+                    f"not exported: {out} makes {int(theirs.lengths[0])} vectors where the run makes {int(steps[0])}"
                 )
-            near("a vector", theirs.last_hidden_state[i, : int(steps[0])], ours[0], TOLERANCE, out)
+            near("a vector", theirs.last_hidden_state, ours, TOLERANCE, out)
         ids = torch.arange(6, 12)[None]
         logits = loaded.language_model(input_ids=ids).logits
         near("logits", logits, model.lm.logits(model.lm.hidden(ids, torch.tensor([6]))), TOLERANCE, out)
