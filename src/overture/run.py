@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from overture.config import LATER, fingerprint
 from overture.data.augment import WaveAugment
+from overture.data.grid import Grid
 from overture.data.mixture import Fixed, Matched, Mixture
 from overture.data.order import Order
 from overture.data.sample import Program
@@ -115,6 +116,7 @@ class Data:
     mix: Mixture | Fixed | None = None  # how often the values of a column are heard, drawn anew each epoch
     select: Select | None = field(default=None, metadata=LATER)  # such rows under a budget; before `matched`
     order: Order | None = field(default=None, metadata=LATER)  # of updates, in the first epochs; None: at random
+    grid: Grid | None = field(default=None, metadata=LATER)  # N speakers with M utterances in each update; speech alone
 
 
 @dataclass(frozen=True, kw_only=True)

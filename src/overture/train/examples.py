@@ -15,6 +15,7 @@ import torch
 from overture.data.batch import Batch
 from overture.data.draws import Draws
 from overture.data.encoded import Encoded
+from overture.data.grid import Grids
 from overture.data.lengths import samples
 from overture.data.mixture import Epochs, composition, rows_of
 from overture.data.plan import BatchPlan, Position
@@ -132,7 +133,15 @@ class Utterances:
             **_values(table, mixed_in),
             "mixed_in": {t.name: t.fingerprint for t in mixed_in},
             "composition": composition(self.run.data, table),
+            **self._grid(),
         }
+
+    def _grid(self) -> dict[str, Any]:
+        """Of how many values of the grid's column updates are made, and how many rows are of values that have too few."""
+        if self.run.data.grid is None:
+            return {}
+        grids = Grids(self.run.data.grid, self.table, self.run.seed)
+        return {"grid": {"values": len(grids.members), "left_out": grids.left_out}}
 
     def leave(self, folder: Path) -> None:
         """Nothing: the front end is all in the configuration."""
@@ -275,6 +284,11 @@ class Training:
     def prepare(cls, run: Run, progress: Progress | None = None) -> Self:
         """Raises OvertureError for whatever is wrong with the corpus, before the first update."""
         examples: Examples = kind_of(run).prepare(run, progress)
+        grids = None
+        if run.data.grid:
+            if not isinstance(examples, Utterances):
+                raise OvertureError("data.grid makes updates of utterances, and this run is on text")
+            grids = Grids(run.data.grid, examples.table, run.seed)
         plan = BatchPlan(
             examples.lengths,
             update=run.plan.update,
@@ -284,6 +298,7 @@ class Training:
             draw=examples.epochs(),
             keys=examples.keys(),
             ordered=run.data.order.epochs if run.data.order else 0,
+            grids=grids,
         )
         return cls(run, examples, plan)
 
