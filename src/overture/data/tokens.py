@@ -102,7 +102,7 @@ class Tokens:
         pad = ids.get("pad_token", end)
         names = ("unk_token", "cls_token", "sep_token", "mask_token")
         unknown, cls, sep, mask = (ids.get(name, -1) for name in names)  # -1: it has none, and what needs one says so
-        begin = tokenizer.token_to_id(roles[BEGIN]) if roles.get(BEGIN) else end
+        begin: Any = tokenizer.token_to_id(roles[BEGIN]) if roles.get(BEGIN) else end
         blocks: Any = tuple((b, tokenizer.token_to_id(b)) for b in self.blocks)
         return Special(pad, unknown, cls, sep, mask, end, begin, blocks)
 

@@ -46,7 +46,7 @@ def whole(run: Run, model: "SpeechTextModel") -> "SpeechTextForTransformers":
     out.adapter.load_state_dict(model.adapter.state_dict())
     if encoder is not None and out.encoder is not None:
         out.encoder.load_state_dict(encoder.state_dict())
-    return out.eval()
+    return out.eval()  # type: ignore[no-any-return]
 
 
 def use(run: Run) -> list[str]:

@@ -190,7 +190,7 @@ def _words(listener: Listener, target: str, test: np.ndarray, tell: Tell) -> Fou
     program = replace(listener.program, instruction=ASK_WORD)
     costs = {}
     for given in ("speech", "text", "nothing"):
-        ask = program.like(given)  # type: ignore[arg-type]
+        ask = program.like(given)
         samples = [
             (*ask.prompt(rows[place], int(test[place])), text(word, learnt=True))
             for place, words, _ in asked
