@@ -17,11 +17,12 @@ def test_an_utterance_and_its_continuation() -> None:
         text("###[Human]:"),
         text("Go on: "),
         Segment("audio", Heard(7)),
+        text(""),
         text("\n\n\n###[Assistant]:"),
         text(" I had it yesterday.", learnt=True),
     )
     assert [s.payload for s in program.like("text")(ROW, 7)][2] == "where is the key"
-    assert [s.kind for s in program.like("nothing")(ROW, 7)] == ["text"] * 4
+    assert [s.kind for s in program.like("nothing")(ROW, 7)] == ["text"] * 5
 
 
 def test_only_the_answer_is_learnt_whatever_is_given() -> None:

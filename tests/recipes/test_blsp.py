@@ -122,7 +122,7 @@ def test_what_is_written_and_what_is_trained_have_one_prompt(published: tuple[Pa
     how = Continuation(model=str(published[1]))
     writer = _Writer(how, table)
     tokens = Pretrained(model=str(published[1])).tokens()
-    assert parts(how.template) == (GO_ON.template.user, GO_ON.template.assistant)
+    assert parts(how.template) == (GO_ON.instruction, GO_ON.behind)
     render = Continuous(tokens.tokenizer(), tokens.special, lambda heard: 0)
     for row in (table.row(i) for i in range(3)):
         asked = render(GO_ON.like("text").prompt(row, 0))

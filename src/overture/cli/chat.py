@@ -20,7 +20,7 @@ def chat(
     ] = None,
     say: Annotated[
         str | None,
-        typer.Option(help="What is said in text before each recording. Default: what the run was trained with."),
+        typer.Option(help="What is said in text behind each recording. Default: what the run was trained with around it."),
     ] = None,
     tokens: Annotated[int, typer.Option(help="Of an answer, at most.", min=1)] = 64,
 ) -> None:
@@ -57,7 +57,7 @@ class Conversation:
                 f"{folder} is a run of {self.run.recipe}, which does not answer to speech: name one of blsp"
             )
         self.program, self.tokens = program, tokens
-        self.say = program.instruction if say is None else say
+        self.around = (program.instruction, program.behind) if say is None else ("", say)
         self.features: list[np.ndarray] = []  # of what was heard
         self.earlier: list[tuple[Sample, str]] = []
         self.render = continuous(self.run, self.features)
@@ -72,7 +72,8 @@ class Conversation:
             self.features.append(self.run.frontend(audio.read(file, rate=self.run.frontend.rate)))
         except (audio.UnreadableAudio, ValueError) as error:
             raise OvertureError(f"{file}: {error}") from error
-        return (text(self.say), Segment("audio", Heard(len(self.features) - 1)))
+        before, behind = self.around
+        return (text(before), Segment("audio", Heard(len(self.features) - 1)), text(behind))
 
     def read(self, words: str) -> "Sample":
         """The turn of a text."""

@@ -129,7 +129,8 @@ class Respond:
     with `text` it is the transcript, which is the paper's comparison.
     """
 
-    instruction: str = ""
+    instruction: str = ""  # before the utterance
+    behind: str = ""  # text behind it
     column: str = "continuation"
     given: Literal["speech", "text", "nothing"] = "speech"  # text: the ceiling, nothing: the floor
     template: Template = Template()
@@ -147,7 +148,7 @@ class Respond:
             "text": (text(row["text"]),),
             "nothing": (),
         }[self.given]
-        return (text(self.instruction), *what)
+        return (text(self.instruction), *what, text(self.behind))
 
     def prompt(self, row: Mapping[str, Any], heard: int) -> Sample:
         """Up to where the model answers."""

@@ -52,9 +52,9 @@ def whole(run: Run, model: "SpeechTextModel") -> "SpeechTextForTransformers":
 def use(run: Run) -> list[str]:
     """Lines of Python that ask an exported folder about a recording."""
     program = run.data.sample
-    template = program.template.prompt([]) if isinstance(program, Respond) else ()
-    before, after = (str(s.payload) for s in (template[0], template[-1]))
-    instruction = program.instruction if isinstance(program, Respond) else ""
+    assert isinstance(program, Respond)
+    template = program.template
+    before, after = template.user + program.instruction, program.behind + template.assistant
     whisper = isinstance(run.frontend.audio, EncoderStates)
     more = ', padding="longest", return_attention_mask=True' if whisper else ""
     begin = run.frontend.tokens.special.begin
@@ -69,8 +69,8 @@ def use(run: Run) -> list[str]:
         "model = AutoModel.from_pretrained(folder, trust_remote_code=True)",
         f'inputs = extractor(waveform, sampling_rate={run.frontend.rate}, return_tensors="pt"{more})',
         "ids = lambda text: tokenizer(text, add_special_tokens=False)['input_ids']",
-        f"before = torch.tensor([[{begin}, *ids({before!r}), *ids({instruction!r})]])",
-        f"after = torch.tensor([ids({after!r})])",
+        f"before = torch.tensor([[{begin}, *ids({before!r})]], dtype=torch.long)",
+        f"after = torch.tensor([ids({after!r})], dtype=torch.long)",
         "print(tokenizer.decode(model.answer(before, after, **inputs)[0]))",
     ]
 

@@ -35,7 +35,8 @@ GEMMA = "gemma-3-270m"
 CORPUS = "amazon-queen"
 UPDATES = 200  # of the claim's arms
 BEFORE, AFTER = parts(TEMPLATE)
-GO_ON = Respond(template=Template(user=BEFORE, assistant=AFTER, after="\n"))  # as the continuations were written
+PLAIN = Template(user="", assistant="", after="\n")  # for a model that knows no turns
+GO_ON = Respond(instruction=BEFORE, behind=AFTER, template=PLAIN)  # as the continuations were written
 PAPER = "Continue the following text in a coherent and engaging style with less than 40 words."
 
 

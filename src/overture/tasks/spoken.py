@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 Tell = Callable[[dict[str, Any]], None]
 OPTIONS = 4
 WORD = re.compile(r"[a-z']{4,}")
-ASK_WORD = "One of the words in this sentence:"
-ASK_REPEAT = "Repeat this sentence word for word:"
+ASK_WORD = ' One of the words in this sentence is "'  # to go on from, for a model that knows no instructions
+ASK_REPEAT = ' Once more, word for word: "'
 ECHO = 0.3  # word error rate below which an answer repeats what was said
 ANSWER = 48  # tokens of an answer at most
 BATCH = 16  # samples of a forward pass
@@ -187,7 +187,7 @@ def _words(listener: Listener, target: str, test: np.ndarray, tell: Tell) -> Fou
         raise OvertureError(f"none of {len(test)} test rows has a word that three others lack: ask with more rows")
     if len(asked) < len(test):
         tell({"kind": "note", "text": f"{len(test) - len(asked)} of {len(test)} test rows make no question"})
-    program = replace(listener.program, instruction=ASK_WORD)
+    program = replace(listener.program, instruction="", behind=ASK_WORD)
     costs = {}
     for given in ("speech", "text", "nothing"):
         ask = program.like(given)
@@ -236,7 +236,7 @@ def _echo(listener: Listener, target: str, test: np.ndarray, tell: Tell) -> Foun
     rows = listener.rows(test)
     said = listener.answers([listener.program.prompt(row, int(r)) for row, r in zip(rows, test)])
     references = [normalise(str(row["text"])) for row in rows]
-    errors = metrics.wer(references, [normalise(s) for s in said])
+    errors = metrics.wer(references, [normalise(s.partition("\n")[0]) for s in said])
     repeats = (errors.events < ECHO * np.maximum(errors.totals, 1)).astype(np.int64)
     return Counts(repeats, np.ones(len(rows), dtype=np.int64)), {"reference": references, "hypothesis": said}
 
@@ -244,8 +244,8 @@ def _echo(listener: Listener, target: str, test: np.ndarray, tell: Tell) -> Foun
 def _repeat(listener: Listener, target: str, test: np.ndarray, tell: Tell) -> Found:
     """Word errors of answers to the instruction to repeat, which is never trained."""
     rows = listener.rows(test)
-    program = replace(listener.program, instruction=ASK_REPEAT)
+    program = replace(listener.program, instruction="", behind=ASK_REPEAT)
     said = listener.answers([program.prompt(row, int(r)) for row, r in zip(rows, test)])
     references = [normalise(str(row["text"])) for row in rows]
-    heard = [normalise(s) for s in said]
+    heard = [normalise(s.partition('"')[0].partition("\n")[0]) for s in said]
     return metrics.wer(references, heard), {"reference": references, "hypothesis": heard}
