@@ -27,7 +27,8 @@ def frontend_of(arm: Arm, task: Task) -> Any:
     if arm.kind != "input":
         return arm.run.frontend
     front = arm.input_frontend
-    return replace(front, normalise=False) if task.features == "pooled" and isinstance(front, LogMel) else front
+    whole = task.features in ("pooled", "verified")
+    return replace(front, normalise=False) if whole and isinstance(front, LogMel) else front
 
 
 def plays(arm: Arm, task: Task) -> bool:
@@ -81,13 +82,14 @@ def judge(
         return masked.judge(trial.task, encoder, run, folder, table, dev=rows["dev"], test=rows["test"])
     if trial.task.features in ("written", "way"):
         return _language_model(encoder, arm, run, seed, trial, table, rows, weights)
-    return _probed(encoder, arm, run, seed, trial, table, rows, cache)
+    return _probed(encoder, arm, run, seed, trial, table, rows, cache, tell)
 
 
 def beside(result: "ProbeResult") -> dict[str, Any]:
     """What is told beside a score: other metrics of the same answers."""
     from overture.tasks.spoken import nats_by_condition
     from overture.tasks.trajectory import Followed
+    from overture.tasks.verification import Verified
     from overture.tasks.written import diversity, nats_per_token
 
     found: dict[str, Any] = {}
@@ -105,6 +107,8 @@ def beside(result: "ProbeResult") -> dict[str, Any]:
         found |= nats_by_condition(result.predictions)
     if "correct_text" in result.predictions.column_names:
         found["given_text"] = float(result.predictions.column("correct_text").to_numpy().mean())
+    if isinstance(result, Verified):
+        found["eer"] = {"value": result.eer, "interval": result.eer_interval}
     if isinstance(result, Followed):
         found["trajectory"] = [vars(point) for point in result.trajectory]
     return found
@@ -168,11 +172,19 @@ def _language_model(
 
 
 def _probed(
-    encoder: Any, arm: Arm, run: Run, seed: int, trial: Labelled, table: Table, rows: dict[str, Any], cache: Path
+    encoder: Any,
+    arm: Arm,
+    run: Run,
+    seed: int,
+    trial: Labelled,
+    table: Table,
+    rows: dict[str, Any],
+    cache: Path,
+    tell: Tell,
 ) -> "ProbeResult":
     import torch
 
-    from overture.tasks import align, features
+    from overture.tasks import align, features, verification
     from overture.tasks.classify import classify
     from overture.tasks.classify_frames import classify_frames
     from overture.tasks.transcribe import transcribe
@@ -185,10 +197,15 @@ def _probed(
     with torch.autocast(device.type, torch.bfloat16, enabled=Engine(0, 1, device).bf16(run.loop.precision)):
         if task.features == "pooled":
             pooled = features.pooled(encoder, source, table, **given)
+        elif task.features == "verified":
+            voices = verification.vectors(encoder, source, table, **given)
         else:
             states = features.frames(encoder, source, table, max_rate=50.0, **given)
     if task.features == "pooled":
         return classify(pooled, table, target=task.target, **rows, seed=seed, device=device)
+    if task.features == "verified":
+        held = {part: rows[part] for part in ("dev", "test")}
+        return verification.verify(voices, table, target=task.target, **held, seed=seed, tell=tell)
     if task.features == "aligned":
         ids = zip(table.numpy("id"), states.lengths)
         labels = [align.frame_labels(trial.alignments[i], int(n), states.frame_rate) for i, n in ids]

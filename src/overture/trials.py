@@ -90,8 +90,12 @@ class Labelled:
 
     @property
     def held(self) -> Table:
-        """The rows that arms are tuned and scored on, which no pre-training may hear."""
-        return self.table.take(np.concatenate([self.split.rows[part] for part in ("dev", "test")]))
+        """The rows that arms are tuned and scored on, which no pre-training may hear; where voices are verified, all rows of these voices."""
+        held = self.table.take(np.concatenate([self.split.rows[part] for part in ("dev", "test")]))
+        if self.task.features != "verified":
+            return held
+        voices = set(values_of(held, self.task.target))
+        return self.whole.take(np.flatnonzero([v in voices for v in values_of(self.whole, self.task.target)]))
 
     def used(self) -> Rows:
         """The rows of each part, of training as many as its labels may last."""

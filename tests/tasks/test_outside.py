@@ -52,7 +52,7 @@ def test_a_recogniser_is_given_the_test_rows_and_the_metric(monkeypatch: pytest.
     [
         ("yamnt", "accuracy", r"no reference 'yamnt'.*'yamnet'"),
         ("yamnet", "cer", "'yamnet' cannot be scored in cer; whisper-base, whisper-tiny-en can"),
-        ("whisper-base", "accuracy", "'whisper-base' cannot be scored in accuracy; yamnet can"),
+        ("whisper-base", "accuracy", "'whisper-base' cannot be scored in accuracy; yamnet, ge2e can"),
         ("whisper-base", "wer", "'whisper-base' is not installed .*overture models get whisper-base"),
         ("yamnet", "accuracy", "overture models get yamnet|pip install"),
     ],

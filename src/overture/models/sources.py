@@ -121,6 +121,24 @@ SOURCES = {
         disk_mb=15,
         extra="yamnet",
     ),
+    "ge2e": Model(
+        make="overture.models.ge2e:install",
+        files=("model.safetensors",),
+        about="GE2E speaker encoder: 256 numbers for a voice, from recordings of any length",
+        wheels=(
+            Wheel(
+                "Resemblyzer==0.1.4",
+                "Resemblyzer-0.1.4-py3-none-any.whl",
+                "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
+            ),
+        ),
+        licence="Apache-2.0",
+        origin="Corentin Jemine and Resemble AI (Resemblyzer); after Wan et al. 2018, on LibriSpeech-other, VoxCeleb 1 and 2",
+        caution="recordings are heard with their silences, which Resemblyzer cuts out first",
+        parameters=1_423_617,
+        download_mb=16,
+        disk_mb=6,
+    ),
     "gemma-3-270m": Model(
         make="overture.models.gguf:install",
         files=CAUSAL,

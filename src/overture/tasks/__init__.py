@@ -5,8 +5,8 @@ caches its states, `align` finds the phones, `classify`, `transcribe` and `class
 they share), `finetune_ctc`, `finetune_classes`, `finetune_rank` and `finetune_tokens` train the whole encoder on (`finetune` is what
 they share, `finetune_text` what a network on text is given), `tfidf` and `remembered` are the controls of text, `written` judges a
 language model as it is (by `generate`), `trajectory` on its way, `choice` by what it thinks comes next, `masked` one that fills in,
-`spoken` one that hears, `transcripts` looks for rows that cannot be learnt, `ctc` holds the loss, `decoding` chooses a language model,
-`metrics` scores with intervals, `controls` holds what a result is judged against.
+`spoken` one that hears, `verification` compares voices, `transcripts` looks for rows that cannot be learnt, `ctc` holds the loss,
+`decoding` chooses a language model, `metrics` scores with intervals, `controls` holds what a result is judged against.
 """
 
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ METRICS = {
     "nats": "nats per masked token",
     "closure": "share of the gap to text that is closed",
     "share": "share of answers",
+    "hter": "half total error rate",
 }  # as tables and reports call them
 # The column of predictions that holds, of each row, what is counted.
 EVENTS = {
@@ -38,6 +39,7 @@ EVENTS = {
     "nats": "nats",
     "closure": "closed",
     "share": "counted",
+    "hter": "wrong",
 }
 
 
@@ -50,9 +52,9 @@ class Task:
     target: str  # the column to be predicted
     columns: tuple[str, ...]  # what the corpus must have
     features: Literal[
-        "pooled", "frames", "aligned", "finetune", "written", "way", "choice", "masked", "spoken"
+        "pooled", "frames", "aligned", "finetune", "written", "way", "choice", "masked", "spoken", "verified"
     ]  # which part of this room judges it
-    metric: Literal["accuracy", "cer", "wer", "map", "f1", "score", "bits", "nats", "closure", "share"]
+    metric: Literal["accuracy", "cer", "wer", "map", "f1", "score", "bits", "nats", "closure", "share", "hter"]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
@@ -85,6 +87,16 @@ TASKS: dict[str, Task] = {
             disjoint=(),  # a row is in one part only, always
             disjoint_if_possible=("text",),
             shared=("speaker",),
+        ),
+        Task(
+            name="speaker-verification",
+            about="whether two recordings are of one voice, for voices that training has not heard, by a threshold of others; nothing is trained",
+            target="speaker",
+            columns=("speaker",),
+            features="verified",
+            metric="hter",
+            higher_is_better=False,
+            disjoint=("speaker",),
         ),
         Task(
             name="keyword",

@@ -11,8 +11,9 @@ import numpy as np
 
 from overture.data.table import Table
 from overture.errors import OvertureError, near
+from overture.models import ge2e
 from overture.run import Run
-from overture.tasks import spoken, whisper, yamnet
+from overture.tasks import spoken, verification, whisper, yamnet
 from overture.tasks.classify import classify
 from overture.tasks.probe import ProbeResult
 
@@ -26,6 +27,7 @@ class Writes:
 
 REFERENCES: dict[str, Callable[[Table], np.ndarray] | Writes] = {
     "yamnet": yamnet.pooled,  # (N, D) of the table's rows
+    "ge2e": ge2e.embeddings,
     "whisper-base": Writes("whisper-base"),
     "whisper-tiny-en": Writes("whisper-tiny-en"),
 }
@@ -42,8 +44,8 @@ def reference(
     run: Run | None = None,
     tell: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> ProbeResult:
-    """The reference `name` on one trial: "yamnet" (accuracy), "whisper-base", "whisper-tiny-en" (cer, wer; closure: what the language model of `run`
-    makes of what they write).
+    """The reference `name` on one trial: "yamnet" and "ge2e" (accuracy, hter), "whisper-base", "whisper-tiny-en" (cer, wer; closure: what
+    the language model of `run` makes of what they write).
 
     `table`, `rows` (train, dev, test: row numbers in it) and `target` as in `classify`, `metric` as the task has it; whole recordings are read,
     however long. `tell` is told what a reader of the score has to know. Raises OvertureError for an unknown name, one that another
@@ -60,5 +62,8 @@ def reference(
         return spoken.cascade(found.model, run, table, rows["test"], target, tell)
     if isinstance(found, Writes):
         return whisper.score(found.model, table, target, rows["test"], seed, metric=metric, tell=tell)
+    if metric == "hter":
+        parts = {part: rows[part] for part in ("dev", "test")}
+        return verification.verify(found(table), table, target=target, **parts, seed=seed, tell=tell)
     states = found(table)[:, None]  # (N, 1, D)
     return classify(states, table, target=target, train=rows["train"], dev=rows["dev"], test=rows["test"], seed=seed)
