@@ -35,6 +35,8 @@ def plays(arm: Arm, task: Task) -> bool:
     """Whether an arm can be judged so: a front end alone has no weights to tune, and writes nothing; words can be counted."""
     if arm.kind != "input":
         return True
+    if task.features == "spoken":
+        return False
     return (task.features == "finetune") == (task.reads == "text")
 
 

@@ -135,11 +135,14 @@ class Laboratory:
         if trial.task.metric not in ("accuracy", "hter"):  # it learns nothing here, and no threshold is taken
             table, rows = table.take(rows["test"]), {"test": np.arange(len(rows["test"]))}
         made_of = {"reference": name, "wheels": wheels, "task": trial.task.name, **trial.mark(table, rows)}
+        run = self.study.arms[0].run
+        if trial.task.features == "spoken":  # its language model reads what the reference writes
+            run = run.settled()
+            made_of["run"] = fingerprint([run.model, run.data.sample])
 
         def probe(folder: Path) -> None:
-            found = outside.reference(
-                name, table, trial.task.target, rows, seed=0, metric=trial.task.metric, tell=self.tell
-            )
+            given: dict[str, Any] = {"metric": trial.task.metric, "run": run, "tell": self.tell}
+            found = outside.reference(name, table, trial.task.target, rows, seed=0, **given)
             found.write_predictions(folder / "predictions.parquet")
             record = {"value": found.value, "ci95": found.interval, "rate": found.rate}
             jsonfile.write(folder / "result.json", record)
