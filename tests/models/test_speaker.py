@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from overture.data.features import LogMel
-from overture.models.speaker import SpeakerLstm, window_starts
+from overture.models.speaker import SpeakerLstm, SpeakerModel, window_starts
 
 FRONT = LogMel(mels=40)
 SMALL = {
@@ -17,7 +17,7 @@ SMALL = {
 
 
 @pytest.fixture(params=list(SMALL))
-def model(request: pytest.FixtureRequest) -> torch.nn.Module:
+def model(request: pytest.FixtureRequest) -> SpeakerModel:
     torch.manual_seed(0)
     return SMALL[request.param].build(FRONT).eval()
 
@@ -32,12 +32,15 @@ def test_sizes_are_the_published_ones() -> None:
             sum(p.numel() for p in spec.build(FRONT).parameters())
             for spec in (SpeakerLstm(), SpeakerLstm(dim=256, head="relu"))
         )
-    cells = lambda inputs, dim, out: 4 * dim * (inputs + out + 2)  # noqa: E731
+
+    def cells(inputs: int, dim: int, out: int) -> int:
+        return 4 * dim * (inputs + out + 2)
+
     assert wide == sum(cells(n, 768, 256) + 256 * 768 for n in (40, 256, 256)) + 1
     assert narrow == sum(cells(n, 256, 256) for n in (40, 256, 256)) + 257 * 256 + 1 == 1_423_617
 
 
-def test_padding_is_in_no_state_and_no_vector(model: torch.nn.Module) -> None:
+def test_padding_is_in_no_state_and_no_vector(model: SpeakerModel) -> None:
     short, long = draw(37, 40), draw(401, 40)
     lengths = torch.tensor([37, 401])
     with torch.no_grad():
@@ -54,7 +57,7 @@ def test_padding_is_in_no_state_and_no_vector(model: torch.nn.Module) -> None:
             torch.testing.assert_close(model.embed(padded, lengths), torch.stack(vectors))
 
 
-def test_a_long_utterance_is_the_mean_of_its_windows(model: torch.nn.Module) -> None:
+def test_a_long_utterance_is_the_mean_of_its_windows(model: SpeakerModel) -> None:
     x = draw(500, 40)
     with torch.no_grad():
         pieces = [x[s : s + 160][None] for s in (0, 80, 160, 240, 320, 340)]

@@ -93,7 +93,7 @@ def from_all_ranks(x: Tensor) -> Tensor:
     """(B, ...) -> (world * B, ...), rank after rank. The gradient is that of the sum of all ranks' losses. B must be the same on each."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return x
-    found: Tensor = _Gather.apply(x)
+    found: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
     return found
 
 
