@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from overture import ahead, jsonfile, judging, rates
+from overture.config import fingerprint
 from overture.data.split import values_of
 from overture.data.table import Table, find_corpus
 from overture.errors import OvertureError
