@@ -15,8 +15,10 @@ from overture.data.features import LogMel
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.models.speaker import SpeakerLstm
+from overture.study import Trial
 from overture.tasks import outside
 from overture.tasks.verification import Embedder, Trials, equal_error, vectors, verify
+from overture.trials import Labelled
 
 from .conftest import table
 
@@ -143,8 +145,8 @@ def test_what_cannot_be_verified_is_told() -> None:
         verify(x, table(160, speaker=names), target="speaker", **ROWS)
 
 
-def lasting(*seconds: float) -> Table:
-    columns = table(len(seconds)).columns.drop_columns("duration").append_column("duration", pa.array(seconds))
+def lasting(*seconds: float, **more: list[str | None]) -> Table:
+    columns = table(len(seconds), **more).columns.drop_columns("duration").append_column("duration", pa.array(seconds))
     return Table(columns, name="toy", root=Path())
 
 
@@ -180,6 +182,15 @@ def test_vectors_are_the_encoder_s_own_or_the_mean_of_its_last_states(own: bool,
         np.testing.assert_allclose(found[i], alone, rtol=1e-4, atol=1e-5)
     assert found.shape == (4, 6 if own else 40)
     assert int(Embedder(encoder).steps(torch.tensor([7]))) == 1
+
+
+def test_no_recording_of_a_judged_voice_is_left_to_training(tmp_path: Path) -> None:
+    _, names = voices(12, 4, 1.0)
+    of = lasting(*[1.0, 1.0, 9.0, 9.0] * 12, speaker=names)  # half of each is too long for the trial
+    trial = Labelled(Trial(task="speaker-verification", where="duration < 2"), of, tmp_path, lambda event: None)
+    judged = {names[4 * i] for i in range(12)} - set(trial.table.numpy("speaker")[trial.split.rows["train"]])
+    assert len(trial.table) == 24 and 2 <= len(judged) <= 10
+    assert sorted(trial.held.numpy("speaker")) == sorted(name for name in names if name in judged)
 
 
 def test_a_reference_from_outside_is_verified_alike(monkeypatch: pytest.MonkeyPatch) -> None:
