@@ -245,6 +245,19 @@ def test_healthy_numbers_never_fire(
     assert rules(*({"update": u, "accuracy": 1.0, "contrastive": 0.0} for u in updates)) == []  # not measured: silent
 
 
+def test_a_discriminator_diverges_twice_before_it_is_told() -> None:
+    """Planted in a real run in tests/objectives/test_vocoder.py."""
+
+    def record(update: float, loss: float) -> dict[str, float]:
+        return {"update": update, "discriminator_loss": loss}
+
+    assert rules(record(60, 1.2), record(80, 1.2)) == ["diverging discriminator"]
+    assert rules(record(60, 1.2), record(80, 0.9), record(100, 1.2)) == []
+    assert rules(record(40, 9.0), record(60, 1.2)) == []  # not settled
+    assert rules(record(60, 0.0), record(80, 0.0)) == []  # that they always can tell stops nobody
+    assert health.WATCHED["diverging discriminator"] == {"watch": "discriminator_loss", "limit": 1.0, "fires": "above"}
+
+
 def test_spread_measures_rank_and_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     full = torch.randn(512, 8, generator=generator)

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -21,6 +22,7 @@ SAMPLE = 512  # frames that variance and rank are measured on
 SETTLED = 50  # updates before which no collapse is looked for
 VARIANCE, RANK = 1e-4, 1.5
 PERPLEXITY, TOP = 1.5, 0.98
+UNTOLD = 1.0  # what least squares cost a critic that gives everything the answer for what was made
 
 Numbers = Mapping[str, float]
 
@@ -44,7 +46,8 @@ class Rule:
     name: str
     watch: str  # the number it needs; silent where that is not measured
     check: Callable[[Numbers, Numbers], str | None]
-    limit: float | None = None  # below which it fires
+    limit: float | None = None
+    fires: Literal["below", "above"] = "below"  # its limit
 
 
 def _vanished_variance(n: Numbers, before: Numbers) -> str | None:
@@ -91,12 +94,27 @@ def _stuck_temperature(n: Numbers, before: Numbers) -> str | None:
     )
 
 
+def _diverging_discriminator(n: Numbers, before: Numbers) -> str | None:
+    """Twice in a row: one micro-batch may be an odd one."""
+
+    def lost(numbers: Numbers) -> bool:
+        return numbers.get("update", 0) >= SETTLED and numbers.get("discriminator_loss", 0.0) > UNTOLD
+
+    if not (lost(n) and lost(before)):
+        return None
+    return (
+        f"the discriminators' loss is {n['discriminator_loss']:.2f} each, and one that always says no would have {UNTOLD:g}: they diverge, and "
+        "the generator follows them. Lower optim.lr of their player, or clip its gradient with optim.clip"
+    )
+
+
 STUCK = "stuck temperature"
 RULES = (
     Rule("vanished variance", "variance", _vanished_variance, VARIANCE),
     Rule("vanished rank", "rank", _vanished_rank, RANK),
     Rule("collapsed codebook", "code_perplexity", _collapsed_codebook, PERPLEXITY),
     Rule(STUCK, "temperature", _stuck_temperature),
+    Rule("diverging discriminator", "discriminator_loss", _diverging_discriminator, UNTOLD, "above"),
 )
 NOT_FINITE, NO_GRADIENT, FROZEN = "not finite", "no gradient", "frozen codebook"
 
@@ -105,7 +123,7 @@ WATCHED: dict[str, dict[str, str | float]] = {NOT_FINITE: {"watch": "loss"}}
 for _rule in RULES:
     WATCHED[_rule.name] = {"watch": _rule.watch}
     if _rule.limit is not None:
-        WATCHED[_rule.name] |= {"limit": _rule.limit, "fires": "below"}
+        WATCHED[_rule.name] |= {"limit": _rule.limit, "fires": _rule.fires}
 
 
 def check_tolerated(names: Iterable[str]) -> None:
