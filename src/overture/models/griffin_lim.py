@@ -28,7 +28,7 @@ def griffin_lim(mel: np.ndarray, frontend: VocoderMel, iterations: int = 60, see
         found = spectra(wave_of(magnitudes * phases, frontend), frontend)
         ahead = found - np.complex64(MOMENTUM / (1 + MOMENTUM)) * before
         phases, before = ahead / np.maximum(np.abs(ahead), np.float32(1e-12)), found
-    return np.clip(wave_of(magnitudes * phases, frontend), -1.0, 1.0)
+    return np.asarray(np.clip(wave_of(magnitudes * phases, frontend), -1.0, 1.0))
 
 
 def linear(mel: np.ndarray, frontend: VocoderMel) -> np.ndarray:

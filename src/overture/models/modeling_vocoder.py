@@ -67,6 +67,7 @@ class Vocoder(nn.Module):
         copy = SpeechT5HifiGan(self.network.config)
         with torch.no_grad():
             for theirs, ours in zip(_convolutions(copy), _convolutions(self.network)):
+                assert theirs.bias is not None and ours.bias is not None
                 theirs.weight.copy_(ours.weight)
                 theirs.bias.copy_(ours.bias)
         return copy
