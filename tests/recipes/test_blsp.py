@@ -20,6 +20,7 @@ from overture.data.tokens import Tokens
 from overture.errors import OvertureError
 from overture.export import export, load_run
 from overture.models.text import Pretrained
+from overture.models.transforms import Lora
 from overture.models.transforms.apply import outline
 from overture.recipes import get
 from overture.recipes.blsp import GO_ON, claim
@@ -102,6 +103,21 @@ def test_the_adapter_alone_learns_and_is_stored(run: Run, trained: Path) -> None
     assert digest(after.lm.state_dict()) == digest(before.lm.state_dict())
     fresh = Pretrained(model=run.model.lm.model).build(run.frontend.tokens)  # type: ignore[attr-defined]
     assert digest(after.lm.state_dict()) == digest(fresh.state_dict())
+
+
+def test_the_language_model_learns_by_lora(run: Run, tmp_path: Path) -> None:
+    lm = replace(run.model.lm, frozen=False)  # type: ignore[attr-defined]
+    player = replace(run.players[0], parameters=r"^adapter|\.(left|right)$")
+    with pytest.raises(OvertureError, match=r"model\.lm\.frozen=false"):
+        Trainer(replace(run, transform=Lora(rank=2)), Engine(0, 1, torch.device("cpu")))
+    both = replace(run, model=replace(run.model, lm=lm), players=(player,), transform=Lora(rank=2))  # type: ignore[type-var]
+    with Engine.start() as engine:
+        trainer = Trainer(both, engine)
+        assert {n.rpartition(".")[2] for n in trainer.parameters[0] if n.startswith("lm.")} == {"left", "right"}
+        train(both, tmp_path / "run", engine=engine)
+    kept, fresh = read_weights(checkpoints(tmp_path / "run")[-1]), lm.build(run.frontend.tokens).state_dict()
+    moved = {n for n, v in fresh.items() if f"lm.{n}" in kept and not torch.equal(kept[f"lm.{n}"], v)}
+    assert moved and all(".layers." in n and n.endswith("_proj.weight") for n in moved)
 
 
 def test_a_run_is_named_after_what_it_hears_and_writes_with(

@@ -25,6 +25,11 @@ class SpeechText:
     adapter: ConvGlu | PoolLinear
     lm: Llama | Gpt2 | Pretrained
 
+    @property
+    def published(self) -> bool:
+        """Whether its language model has learnt something before the run begins."""
+        return isinstance(self.lm, Pretrained)
+
     def settled(self) -> "SpeechText":
         """The same, named after the weights of its language model, where that is published."""
         return replace(self, lm=self.lm.settled()) if isinstance(self.lm, Pretrained) else self

@@ -67,7 +67,8 @@ class Trainer:
             )
         self.start = None if run.start is None else starts.load(run, model, home or Path("runs"))
         if run.transform is not None:
-            apply(model, run.transform, seed=run.seed, trained=run.start is not None)
+            taught = run.start is not None or getattr(run.model, "published", False)
+            apply(model, run.transform, seed=run.seed, trained=taught)
         model = model.to(engine.device).train()
         teacher = find_teacher(run, model, home or Path("runs"))
         own = share_parameters(model, run.players)

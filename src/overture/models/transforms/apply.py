@@ -37,6 +37,12 @@ def apply(model: nn.Module, transform: Transform, *, seed: int, trained: bool = 
     if not trained and isinstance(transform, Lora):
         raise OvertureError("--transform lora adapts weights that have learnt something: name them with --start")
     found = {n: m for n, m in linear_layers(model).items() if re.search(LAYERS, n) and re.search(transform.include, n)}
+    elsewhere = [n for n, m in model.named_modules() if getattr(m, "kept_elsewhere", False)]
+    if kept := [n for n in found for home in elsewhere if n.startswith(f"{home}.")]:
+        raise OvertureError(
+            f"{kept[0]} is of a published network that learns nothing and is in no checkpoint: set model.lm.frozen=false, and say with "
+            r"players.0.parameters what learns, as in '^adapter|\.(left|right)$'"
+        )
     if not found:
         within = [n for n in linear_layers(model) if re.search(LAYERS, n)]
         raise OvertureError(
