@@ -12,6 +12,7 @@ from overture.data.augment import WaveAugment
 from overture.data.grid import Grid
 from overture.data.mixture import Fixed, Matched, Mixture
 from overture.data.order import Order
+from overture.data.phones import FramePhones
 from overture.data.sample import Program
 from overture.data.select import Select
 from overture.data.tokens import Tokens
@@ -116,6 +117,7 @@ class Data:
     mix: Mixture | Fixed | None = None  # how often the values of a column are heard, drawn anew each epoch
     select: Select | None = field(default=None, metadata=LATER)  # such rows under a budget; before `matched`
     order: Order | None = field(default=None, metadata=LATER)  # of updates, in the first epochs; None: at random
+    phones: FramePhones | None = field(default=None, metadata=LATER)  # of each frame; other rows are left out
     grid: Grid | None = field(default=None, metadata=LATER)  # N speakers with M utterances in each update; speech alone
 
 

@@ -9,6 +9,7 @@ serve for is told in docs/corpora.md.
 import re
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from overture.corpora.build import Listing, Row, build
 
@@ -116,6 +117,19 @@ def rows(folder: Path) -> Listing:
     )
 
 
+def add_phones() -> None:
+    """Aligns the English rows: `phones` and `phone_ends` (see `overture.data.phones`), for recipes that speak. Needs the extra `align`."""
+    from overture.data.score import scorer
+    from overture.data.score.annotate import annotate
+
+    with TemporaryDirectory() as place:
+        copy = Path(place) / "embedded"
+        shutil.copytree(FOLDER, copy)
+        annotate(str(copy), {"phones": scorer("phones")})
+        for name in ("table.parquet", "corpus.json"):
+            shutil.copyfile(copy / name, FOLDER / name)
+
+
 NOTICE = """\
 # Whose recordings these are
 
@@ -134,6 +148,7 @@ NOTICE = """\
 
 if __name__ == "__main__":
     about = build("embedded", rows, folder=FOLDER, replace=True)
+    add_phones()
     print(
         f"{about['rows']} utterances, {about['hours']:.2f} h, {sum(p.stat().st_size for p in FOLDER.rglob('*')) / 1e6:.2f} MB"
     )

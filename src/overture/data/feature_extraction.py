@@ -10,8 +10,9 @@ import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from overture.data.features import KaldiFbank, LogMel, Waveform
+from overture.data.normal_mel import NormalMel
 
-FRONTENDS = {"LogMel": LogMel, "KaldiFbank": KaldiFbank}
+FRONTENDS = {"LogMel": LogMel, "KaldiFbank": KaldiFbank, "NormalMel": NormalMel}
 
 
 class SpectralFeatureExtractor(SequenceFeatureExtractor):

@@ -323,6 +323,8 @@ def rows_of(data: "Data") -> "tuple[Table, int]":
     from overture.data.table import Table
 
     whole = Table.open(data.corpus, data.where)
+    if data.phones:
+        whole = whole.take(data.phones.rows(whole))
     fastest = data.augment.fastest if data.augment else 1.0
     table = whole.take(np.flatnonzero(whole.numpy("duration") / fastest >= data.min_seconds))
     if len(table) == 0:

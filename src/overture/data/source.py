@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
@@ -25,6 +25,7 @@ from overture.data import audio
 from overture.data.augment import Augmenter, WaveAugment
 from overture.data.batch import Batch
 from overture.data.draws import Draws
+from overture.data.phones import Labels
 from overture.data.table import Table, corpora_home
 from overture.errors import OvertureError
 from overture.run import Frontend
@@ -236,14 +237,17 @@ def collate(
     longest: int,
     draws: Draws | None,
     labels: Sequence[Sequence[int]] | None = None,
+    channels: Mapping[str, Labels] | None = None,
 ) -> Batch:
     """Utterances `indices` of `source` as a Batch; those over `longest` steps are cropped, at a drawn place or in front.
 
     With `draws`, which is in training, those of an `Augmented` source are altered.
 
-    `rows`: the row number in the corpus of each index of the table; `labels`: the ids of each index's transcript.
+    `rows`: the row number in the corpus of each index of the table; `labels`: the ids of each index's transcript; `channels`: what
+    tells something of each frame of an index, given how many it has; it is cropped as these are.
     """
     parts = []
+    told: dict[str, list[np.ndarray]] = {name: [] for name in channels or {}}
     for index in indices:
         row = int(rows[index])
         if draws is not None and isinstance(source, Augmented):
@@ -251,15 +255,22 @@ def collate(
         else:
             x = source[int(index)]
         parts.append(cropped(x, longest, draws, row))
+        for name, of in (channels or {}).items():
+            told[name].append(cropped(of(int(index), len(x)), longest, draws, row))
     padded, lengths = stacked(parts, np.float32)
-    batch = Batch(rows=torch.from_numpy(rows[indices]), x=padded, lengths=lengths)
+    batch = Batch(
+        rows=torch.from_numpy(rows[indices]),
+        x=padded,
+        lengths=lengths,
+        channels={name: stacked(values, values[0].dtype)[0] for name, values in told.items()},
+    )
     if labels is None:
         return batch
     ids, id_lengths = stacked([np.asarray(labels[int(i)], dtype=np.int64) for i in indices], np.int64)
     return replace(batch, labels=ids, label_lengths=id_lengths)
 
 
-def stacked(parts: Sequence[np.ndarray], dtype: type = np.float32) -> tuple[torch.Tensor, torch.Tensor]:
+def stacked(parts: Sequence[np.ndarray], dtype: np.typing.DTypeLike = np.float32) -> tuple[torch.Tensor, torch.Tensor]:
     """(A, S, ...) zero-padded to the longest, and (A,) the lengths."""
     lengths = torch.tensor([len(p) for p in parts])
     padded = np.zeros((len(parts), int(lengths.max()), *parts[0].shape[1:]), dtype=dtype)

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,15 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from overture.data import audio
+from overture.data.phones import PHONES, SILENCE, Alignment, frame_labels  # noqa: F401  # the last for its readers
 from overture.data.table import Table
 from overture.errors import MissingExtra, OvertureError
 from overture.steps import Step
-
-SILENCE = "SIL"
-PHONES: tuple[str, ...] = (
-    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH", "K", "L", "M", "N",
-    "NG", "OW", "OY", "P", "R", "S", "SH", "SIL", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH",
-)  # fmt: skip  # ARPAbet without stress, sorted: a class is a position here
 
 RATE = 16_000  # Hz, of the acoustic model
 HOP, WINDOW = 0.010, 0.025625  # s, of its frames
@@ -49,15 +43,6 @@ DECODER = {
 }  # bestpath loses last words (docs/tasks.md)
 VERSION = 1  # of what is done here; part of an artifact's name
 PART = 1_000  # rows that are lost at most when a run is killed
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """The phones of one utterance, without a gap."""
-
-    phones: tuple[str, ...]  # (P,) of PHONES; silence and noise are SIL, never twice in a row
-    bounds: np.ndarray  # (P + 1,) float64 s, ascending: phone i lasts from bounds[i] to bounds[i + 1]
-    score: float  # mean over phones of the acoustic score a frame, silence apart; log units of the model, higher fits better
 
 
 class _Utterance(NamedTuple):
@@ -300,16 +285,3 @@ def read(path: Path) -> dict[str, Alignment]:
         found[name] = Alignment(tuple(rows["phone"][begin:end]), bounds, rows["score"][begin])
         begin = end
     return found
-
-
-def frame_labels(alignment: Alignment, steps: int, frame_rate: float) -> np.ndarray:
-    """(steps,) int64 position in PHONES of each frame of an encoder at `frame_rate` Hz; -1 outside the alignment.
-
-    The frame's centre decides, (i + 0.5) / frame_rate s; a centre on a boundary belongs to the phone that begins. Front ends put
-    their windows up to half a frame beside that, which is less than an alignment is sure of.
-    """
-    centres = (np.arange(steps) + 0.5) / frame_rate
-    ids = np.array([PHONES.index(p) for p in alignment.phones], dtype=np.int64)
-    at = np.searchsorted(alignment.bounds, centres, side="right") - 1  # (steps,) phone
-    inside = (at >= 0) & (at < len(ids))
-    return np.where(inside, ids[np.clip(at, 0, len(ids) - 1)], -1)

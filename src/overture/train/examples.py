@@ -5,7 +5,7 @@ and its length is in tokens; or a sample of both (`samples`).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
@@ -18,6 +18,7 @@ from overture.data.encoded import Encoded
 from overture.data.grid import Grids
 from overture.data.lengths import samples
 from overture.data.mixture import Epochs, composition, rows_of
+from overture.data.phones import Labels
 from overture.data.plan import BatchPlan, Position
 from overture.data.source import Augmented, Cached, Live, Source, collate, in_order
 from overture.data.table import Table
@@ -25,6 +26,8 @@ from overture.data.text import Examples as Assembled
 from overture.data.text import padded
 from overture.data.tokens import FILE, Tokens
 from overture.errors import OvertureError
+from overture.models.durations import FILE as DURATIONS
+from overture.models.durations import PhoneDurations
 from overture.run import Labelled, Run
 from overture.train.engine import Engine
 from overture.train.samples import Samples
@@ -69,6 +72,7 @@ class Utterances:
     source: Source
     labels: list[list[int]] | None  # by row, for objectives that learn from a column
     too_short: int  # rows under data.min_seconds, at the highest speed
+    channels: dict[str, Labels] = field(default_factory=dict)  # what is told of each frame of a row
 
     unit: ClassVar[Literal["seconds", "tokens"]] = "seconds"
 
@@ -80,9 +84,15 @@ class Utterances:
         augment = run.data.augment
         if augment is not None:
             Augmented.check(run.frontend, run.data.cache)
+            if run.data.phones:
+                raise OvertureError(
+                    "data.phones says what is heard when, and data.augment alters the recordings: one of the two"
+                )
         clean = Cached.open(table, run.frontend, told) if run.data.cache else Live(table, run.frontend)
         source = clean if augment is None else Augmented(clean, table, run.frontend, augment, told)
-        return cls(run, table, source, _labels(run, table), too_short)
+        phones = run.data.phones
+        channels = {phones.name: phones.labels(table, run.frontend.frame_rate)} if phones else {}
+        return cls(run, table, source, _labels(run, table), too_short, channels)
 
     @property
     def durations(self) -> np.ndarray:
@@ -106,7 +116,15 @@ class Utterances:
 
     def batch(self, indices: np.ndarray, draws: Draws) -> Batch:
         longest = samples(self.run.data.max_seconds, self.run.frontend.frame_rate)
-        return collate(self.source, self.table.rows, indices, longest=longest, draws=draws, labels=self.labels)
+        return collate(
+            self.source,
+            self.table.rows,
+            indices,
+            longest=longest,
+            draws=draws,
+            labels=self.labels,
+            channels=self.channels,
+        )
 
     def seen(self, indices: np.ndarray, draws: Draws) -> np.ndarray:
         if not isinstance(self.source, Augmented):
@@ -134,6 +152,7 @@ class Utterances:
             "mixed_in": {t.name: t.fingerprint for t in mixed_in},
             "composition": composition(self.run.data, table),
             **self._grid(),
+            **self._phones(),
         }
 
     def _grid(self) -> dict[str, Any]:
@@ -143,8 +162,18 @@ class Utterances:
         grids = Grids(self.run.data.grid, self.table, self.run.seed)
         return {"grid": {"values": len(grids.members), "left_out": grids.left_out}}
 
+    def _phones(self) -> dict[str, Any]:
+        """How many rows are left out because their phones could not be aligned."""
+        data = self.run.data
+        if data.phones is None:
+            return {}
+        table = Table.open(data.corpus, data.where)
+        return {"without_phones": len(table) - len(data.phones.rows(table))}
+
     def leave(self, folder: Path) -> None:
-        """Nothing: the front end is all in the configuration."""
+        """How long phones last, where it knows them; else nothing: the front end is all in the configuration."""
+        if self.run.data.phones:
+            PhoneDurations.of(self.table, self.run.data.phones).save(folder / DURATIONS)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ SCORERS = {
         "continuation.Continuation",
         "of transcripts: what a language model goes on with, and whether that came to an end",
     ),
+    "phones": ("phones.Phones", "of English recordings: which phones are said, and when [extra: align]"),
     "snr": ("speech.SpeechToNoise", "of recordings: dB of speech over noise, and share of frames above the noise"),
 }  # name -> default instance or class in this package, one line
 
