@@ -43,6 +43,7 @@ class Phones:
             raise OvertureError(f"corpus {table.name!r} is text: the scorer phones listens to recordings")
         path = align.aligned(table, corpora_home().parent / "alignments")
         found = align.read(path)
+        counts = json.loads((path.parent / "counts.json").read_text(encoding="utf8"))
 
         def score(rows: "Table") -> dict[str, pa.Array]:
             of = [found.get(i) for i in rows.columns.column("id").to_pylist()]
@@ -50,4 +51,4 @@ class Phones:
             ends = pa.array([a and a.bounds[1:].tolist() for a in of], pa.list_(pa.float32()))
             return dict(zip(self.columns, (phones, ends), strict=True))
 
-        return Ready(score, notes=json.loads((path.parent / "counts.json").read_text(encoding="utf8")))
+        return Ready(score, notes={"aligned": counts["aligned"], **counts["left out"]})

@@ -1,0 +1,38 @@
+"""How a text is said: its phones by the dictionary of the aligner (pocketsphinx 5, extra `align`), so that what learnt from alignments can read it.
+
+The first pronunciation of each word, whatever its sense; silence at the ends and at punctuation, so also after an abbreviation. Digits must be
+written out, and words that the dictionary lacks are refused: nothing here guesses from spelling.
+"""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from overture.data.phones import SILENCE
+from overture.errors import OvertureError
+from overture.tasks import align
+
+PAUSE = re.compile(r"[,.;:!?\u2026\u2013\u2014]+(?:\s|$)")
+
+
+def pronounced(text: str) -> tuple[str, ...]:
+    """The phones of an English text, of `overture.data.phones.PHONES`: silence first and last. Raises OvertureError where it cannot be read, and
+    MissingExtra without pocketsphinx."""
+    dictionary = _dictionary()
+    phones = [SILENCE]
+    for part in PAUSE.split(text):
+        if not re.search(r"\w", part):
+            continue
+        found = align.words(part, lambda word: dictionary.lookup_word(word) is not None)
+        if isinstance(found, str):
+            raise OvertureError(f"{part.strip()!r} cannot be read: {found}")
+        phones += [phone for word in found for phone in dictionary.lookup_word(word).split()]
+        phones.append(SILENCE)
+    if len(phones) == 1:
+        raise OvertureError(f"{text!r} cannot be read: no words")
+    return tuple(phones)
+
+
+@lru_cache(maxsize=1)
+def _dictionary() -> Any:
+    return align._library().Decoder(lm=None, loglevel="FATAL")
