@@ -26,7 +26,7 @@ def test_list_says_what_is_here_and_what_can_be_got(home: Path) -> None:
     assert "To be got: overture models get MODEL" in out and "Here" not in out
     assert all(name in out for name in sources.SOURCES) and "72.6 M" in out and "133 MB" in out
     words = " ".join(out.split())
-    assert "licence: MIT; single uploader" in words and "8-bit ONNX [needs overture[yamnet]]" in words
+    assert "licence: MIT; single uploader" in words and "8-bit ONNX [needs overture[onnx]]" in words
     (home / "yamnet").mkdir(parents=True)
     for name in sources.SOURCES["yamnet"].files:
         (home / "yamnet" / name).touch()

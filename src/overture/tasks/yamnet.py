@@ -43,7 +43,7 @@ class YamNet:
     def __init__(self) -> None:
         for library in ("onnx", "onnxruntime"):
             if not importlib.util.find_spec(library):
-                raise MissingExtra("yamnet", "the reference 'yamnet'")
+                raise MissingExtra("onnx", "the reference 'yamnet'")
         import onnx
         import onnxruntime
         from onnx import numpy_helper
