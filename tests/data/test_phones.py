@@ -64,6 +64,7 @@ def test_what_does_not_fit_is_named() -> None:
         ([["QQ"]], [[1.0]], r"row 'r0', column 'phones': .*Score it again"),
         ([["AH", "T"]], [[1.0]], r"row 'r0': 2 phones and 1 phone_ends"),
         ([["AH"]], [[0.3]], r"row 'r0': its phones end at 0.30 s, its recording at 0.60"),
+        ([["AH"]], [[0.9]], r"row 'r0': its phones end at 0.90 s, its recording at 0.60"),
     ):
         with pytest.raises(OvertureError, match=message):
             FramePhones().labels(table(said, ends), 10.0)(0, 6)

@@ -86,7 +86,7 @@ class FramePhones:
 
     def labels(self, table: "Table", frame_rate: float) -> Labels:
         """What reads the labels of a row of `table` at `frame_rate` Hz. That raises OvertureError, naming the row, for a phone that there is not
-        and for an alignment that ends before the recording."""
+        and for an alignment that ends before or after the recording."""
         import numpy as np
 
         ids = table.columns.column("id")
@@ -104,7 +104,7 @@ class FramePhones:
                     f"row {name!r}: {len(classes)} {self.columns[0]} and {len(bounds) - 1} {self.columns[1]}. Score it again."
                 )
             found = labels_at(classes, bounds, steps, frame_rate)
-            if (found < 0).any():
+            if (found < 0).any() or bounds[-1] > (steps + 2) / frame_rate:  # such as a recording that was sped up since
                 raise OvertureError(
                     f"row {name!r}: its phones end at {bounds[-1]:.2f} s, its recording at {steps / frame_rate:.2f}. Score it again."
                 )
