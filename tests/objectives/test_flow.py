@@ -57,7 +57,7 @@ def test_the_loss_is_the_written_formula() -> None:
         x0, x1 = noise[b, t], some.x[b, t]
         torch.testing.assert_close(x[b, t], (1 - 0.9 * time[b]) * x0 + time[b] * x1)
         by_hand += float(((model.velocity[b, t].detach() - (x1 - 0.9 * x0)) ** 2).sum())
-    assert float(loss.sum) == pytest.approx(by_hand, rel=1e-5)
+    assert float(loss.sum.detach()) == pytest.approx(by_hand, rel=1e-5)
     assert int(loss.targets) == 5 * int(hidden.sum()) and loss.counts.tolist() == (5 * hidden.sum(1)).tolist()
     for b in range(3):
         shown = some.x[b] * ~hidden[b][:, None]

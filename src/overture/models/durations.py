@@ -56,7 +56,7 @@ class PhoneDurations:
     def seconds(self, phones: Sequence[str], pace: float = 1.0) -> np.ndarray:
         """(P,) float64 s that each of `phones` lasts; those that are not silence times `pace`."""
         logs = np.array([self._log(contexts) for contexts in _contexts(phones)])
-        return np.exp(logs) * np.where(_spoken(phones), pace, 1.0)
+        return np.asarray(np.exp(logs) * np.where(_spoken(phones), pace, 1.0))
 
     def pace(self, phones: Sequence[str], ends: np.ndarray) -> float:
         """How many times as long as expected the phones of an utterance last, by geometric mean, silence apart; 1 where it is silent.
@@ -79,7 +79,7 @@ class PhoneDurations:
         bounds = np.concatenate([[0.0], ends]) * (steps / frame_rate / ends[-1])
         found = labels_at(np.arange(len(phones)), bounds, steps, frame_rate)  # (T,) which of the phones
         missing = np.setdiff1d(np.arange(len(phones)), found)
-        return phone_ids(phones)[np.sort(np.concatenate([found, missing]))]
+        return np.asarray(phone_ids(phones)[np.sort(np.concatenate([found, missing]))])
 
     def _log(self, contexts: Sequence[str]) -> float:
         mean = 0.0

@@ -137,7 +137,7 @@ class FlowModel(PreTrainedModel):
         h = torch.cat([token, h], 1)  # (B, T + 1, D)
         rotation = rotations(h.shape[1], self.dim // self.config.num_attention_heads, h.device)
         attend = None if bool(valid.all()) else F.pad(valid, (1, 0), value=True)[:, None, None]  # (B, 1, 1, T + 1)
-        states, lower = [h], []
+        states, lower = [h], list[Tensor]()
         for i, layer in enumerate(self.layers):
             h = layer(h, attend, rotation, lower.pop() if layer.join is not None else None)
             if i < len(self.layers) // 2:

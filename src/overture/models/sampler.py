@@ -85,15 +85,15 @@ class Sampler:
         untold = told.without(every, model.null)
         passes = 0
 
-        def velocity(x: Tensor, time: float) -> Tensor:
+        def ask(x: Tensor, time: float, condition: "Condition") -> Tensor:
             nonlocal passes
-            at = x.new_full((len(x),), time)
             passes += 1
-            v = model(x, valid, time=at, condition=told).velocity.float()
-            if not self.guidance:
-                return v
-            passes += 1
-            return (1 + self.guidance) * v - self.guidance * model(x, valid, time=at, condition=untold).velocity.float()
+            found: Tensor = model(x, valid, time=x.new_full((len(x),), time), condition=condition).velocity.float()
+            return found
+
+        def velocity(x: Tensor, time: float) -> Tensor:
+            v = ask(x, time, told)
+            return (1 + self.guidance) * v - self.guidance * ask(x, time, untold) if self.guidance else v
 
         start = self.noise(keys, lengths.tolist(), told.context.shape[2]).to(known.device)
         x, evaluations = self.integrate(velocity, start)
