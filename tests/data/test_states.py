@@ -137,7 +137,7 @@ def changed(folder: Path, to: Path, file: str, **values: Any) -> EncoderStates:
 
 
 def test_what_is_no_whisper_is_refused(folder: Path, front: EncoderStates, tmp_path: Path) -> None:
-    with pytest.raises(OvertureError, match=r"'whisper-bas' is no folder .*Did you mean 'whisper-base'"):
+    with pytest.raises(OvertureError, match=r"no model 'whisper-bas'.*Did you mean 'whisper-base'"):
         _ = EncoderStates(model="whisper-bas").dim
     with pytest.raises(OvertureError, match=r"overture models get whisper-base"):
         EncoderStates().settled()

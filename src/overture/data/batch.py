@@ -19,7 +19,9 @@ class Batch:
     labels: Tensor | None = None  # (B, S) int64 ids of transcripts, zero-padded, for objectives that have labels
     label_lengths: Tensor | None = None  # (B,) int64
     channels: Mapping[str, Tensor] = field(default_factory=dict)  # (B, T) that say something of each token or frame
-    audio: Tensor | None = None  # (A, S, F) features of the recordings in the text, in the order in which they stand there
+    audio: Tensor | None = (
+        None  # (A, S, F) features of the recordings in the text, in the order in which they stand there
+    )
     audio_lengths: Tensor | None = None  # (A,) int64
     real: bool = True  # false: a device has it only to do as many as the others; statistics must leave it out
 

@@ -23,9 +23,7 @@ class Counts(NamedTuple):
     """One metric over N utterances, documents or questions."""
 
     events: np.ndarray  # (N,) errors or right answers, int64; float64 of a ranking's worth, or of bits
-    totals: (
-        np.ndarray
-    )  # (N,) int64, characters or words of the reference; 1 for accuracy and rankings; of spans, see `spans`; float64 nats of a gap
+    totals: np.ndarray  # (N,) int64, characters or words of the reference; 1 for accuracy and rankings; of spans, see `spans`; float64 nats of a gap
 
     @property
     def value(self) -> float:
