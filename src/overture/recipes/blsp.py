@@ -65,7 +65,7 @@ def published() -> Run:
 
 
 def default() -> Run:
-    """For a laptop: Whisper base, Gemma 3 270M, an adapter of 3.2 M parameters between them. The corpus needs its continuations first:
+    """For a laptop: Whisper base, Gemma 3 270M, an adapter of 8.7 M parameters between them. The corpus needs its continuations first:
     `overture data score CORPUS --with continuation`."""
     tokens = Tokens(published=GEMMA, vocabulary=262_144)
     return replace(
