@@ -27,7 +27,7 @@ from overture.run import Data, Loop, Optim, Plan, Player, Run
 
 
 def published() -> Run:
-    """The base of ELaTE, 334 M parameters: 24 layers, 16 heads, D=1024, FFN 4096; 100 mels at 24 kHz every 256 samples; spans of 70 to 100 %, all
+    """The base of ELaTE, 333 M parameters: 24 layers, 16 heads, D=1024, FFN 4096; 100 mels at 24 kHz every 256 samples; spans of 70 to 100 %, all
     context hidden at .3, nothing told at .2 (section 2.1 of the paper, and Voicebox's section 5.1).
 
     No code was released. The corpus (60,000 h of Libri-Light with a recogniser's transcripts), 390,000 updates of 307,200 frames, rate 7.5e-5 after
@@ -49,7 +49,7 @@ def published() -> Run:
 
 
 def default() -> Run:
-    """For a laptop: 6 layers, D=256, 5.4 M parameters."""
+    """For a laptop: 6 layers, D=256, 5.5 M parameters."""
     return Run(
         recipe="flow-tts",
         size="default",
