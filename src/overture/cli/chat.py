@@ -20,7 +20,9 @@ def chat(
     ] = None,
     say: Annotated[
         str | None,
-        typer.Option(help="What is said in text behind each recording. Default: what the run was trained with around it."),
+        typer.Option(
+            help="What is said in text behind each recording. Default: what the run was trained with around it."
+        ),
     ] = None,
     tokens: Annotated[int, typer.Option(help="Of an answer, at most.", min=1)] = 64,
 ) -> None:
