@@ -15,9 +15,11 @@ from overture.errors import OvertureError
 def test_phones_become_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pocketsphinx")
     monkeypatch.setenv("OVERTURE_HOME", str(tmp_path))
-    Table.open(
+    few = Table.open(
         "embedded", "text IN ('Added.', 'All circuits are busy now.') OR language = 'it-IT' AND duration < 0.4"
-    ).save("few")
+    )
+    few.columns = few.columns.drop_columns(["phones", "phone_ends"])  # which it has already
+    few.save("few")
     done = annotate("few", {"phones": scorer("phones")})
     assert done.made == ("phones", "phone_ends")
     table = Table.open("few")
