@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.run import Run
-from overture.tasks import EVENTS, metrics
+from overture.tasks import metrics
 from overture.tasks.generate import costs
 from overture.tasks.probe import ProbeResult, strings
 from overture.train.examples import tokens_of
@@ -123,28 +122,12 @@ def judge(
     counts = metrics.Counts(
         np.array([int(c == item.right) for c, item in zip(chosen, asked)]), np.ones(len(asked), dtype=np.int64)
     )
-    return ProbeResult(
-        metric="accuracy",
-        value=counts.value,
-        interval=metrics.bootstrap(*counts),
-        by_group=[],
-        rate=0.0,
-        dev={0.0: None},
-        dev_curve=[],
-        layer_weights=[],
-        seconds=time.perf_counter() - began,
-        counts=counts,
-        predictions=pa.table(
-            {
-                "id": [str(table.numpy("id")[item.row]) for item in asked],
-                "reference": [item.options[item.right] for item in asked],
-                "hypothesis": [item.options[c] for c, item in zip(chosen, asked)],
-                EVENTS["accuracy"]: counts.events,
-                "total": counts.totals,
-            }
-        ),
-        infeasible=[],
-    )
+    columns = {
+        "id": [str(table.numpy("id")[item.row]) for item in asked],
+        "reference": [item.options[item.right] for item in asked],
+        "hypothesis": [item.options[c] for c, item in zip(chosen, asked)],
+    }
+    return ProbeResult.as_it_is("accuracy", counts, columns, began)
 
 
 def _window(tokenizer: Any, before: str, option: str, model: "TextModel") -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,25 @@ class ProbeResult:
     counts: Counts  # of the test rows: for `metrics.paired_bootstrap`, or an interval over speakers
     predictions: pa.Table  # id, reference, hypothesis, errors (or correct), total; one row a test row
     infeasible: list[Infeasible]  # training and development rows left out: too few frames for their transcript
+
+    @classmethod
+    def as_it_is(cls, metric: str, counts: Counts, columns: Mapping[str, Any], began: float) -> Self:
+        """Of a network that learnt nothing here, so there are no rates and no groups. `columns`: of the predictions, beside the counts;
+        `began`: `time.perf_counter()` then."""
+        return cls(
+            metric=metric,
+            value=counts.value,
+            interval=metrics.bootstrap(*counts),
+            by_group=[],
+            rate=0.0,
+            dev={0.0: None},
+            dev_curve=[],
+            layer_weights=[],
+            seconds=time.perf_counter() - began,
+            counts=counts,
+            predictions=pa.table({**columns, EVENTS[metric]: counts.events, "total": counts.totals}),
+            infeasible=[],
+        )
 
     @property
     def rate_at_edge(self) -> bool:

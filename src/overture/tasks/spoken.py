@@ -23,7 +23,7 @@ from overture.errors import OvertureError
 from overture.objectives.answers import answer_losses, learnt_next
 from overture.recognise.units import normalise
 from overture.run import Run
-from overture.tasks import EVENTS, Task, metrics
+from overture.tasks import Task, metrics
 from overture.tasks.metrics import Counts
 from overture.tasks.probe import ProbeResult
 from overture.train.samples import continuous, exchanged, spoken
@@ -109,7 +109,9 @@ def judge(
         "echo": _echo,
         "repeat": _repeat,
     }[task.name](listener, task.target, test, tell)
-    return _result(task.metric, counts, {"id": [str(i) for i in table.numpy("id")[test]], **columns}, began)
+    return ProbeResult.as_it_is(
+        task.metric, counts, {"id": [str(i) for i in table.numpy("id")[test]], **columns}, began
+    )
 
 
 def cascade(name: str, run: Run, table: Table, test: np.ndarray, target: str, tell: Tell) -> ProbeResult:
@@ -125,30 +127,7 @@ def cascade(name: str, run: Run, table: Table, test: np.ndarray, target: str, te
     listener = Listener.of(run.model.build(run.frontend), run, table)
     written = [h.text.strip() for h in whisper.transcripts(name, table, test, tell)]
     counts, columns = _gap(listener, target, test, tell, written)
-    return _result("closure", counts, {"id": [str(i) for i in table.numpy("id")[test]], **columns}, began)
-
-
-def _result(metric: str, counts: Counts, columns: dict[str, Any], began: float) -> ProbeResult:
-    return ProbeResult(
-        metric=metric,
-        value=counts.value,
-        interval=metrics.bootstrap(*counts),
-        by_group=[],
-        rate=0.0,
-        dev={0.0: None},
-        dev_curve=[],
-        layer_weights=[],
-        seconds=time.perf_counter() - began,
-        counts=counts,
-        predictions=pa.table(
-            {
-                **{name: pa.array(values) for name, values in columns.items()},
-                EVENTS[metric]: pa.array(counts.events),
-                "total": pa.array(counts.totals),
-            }
-        ),
-        infeasible=[],
-    )
+    return ProbeResult.as_it_is("closure", counts, {"id": [str(i) for i in table.numpy("id")[test]], **columns}, began)
 
 
 Found = tuple[Counts, dict[str, Any]]

@@ -18,7 +18,7 @@ from overture.data.segments import PackSegments
 from overture.data.table import Table
 from overture.errors import OvertureError, near
 from overture.run import Run
-from overture.tasks import EVENTS, Task, metrics
+from overture.tasks import Task
 from overture.tasks.generate import Sampling, bits_per_character, distinct, misalignment, write
 from overture.tasks.metrics import Counts
 from overture.tasks.probe import ProbeResult
@@ -87,22 +87,5 @@ def diversity(predictions: pa.Table) -> dict[str, float]:
 
 
 def _result(task: Task, counts: Counts, ids: list[str], texts: list[str], began: float) -> ProbeResult:
-    """Nothing is learnt, so there are no rates; groups of samples there are none."""
-    columns = {
-        "id": pa.array(ids), "reference": pa.array([""] * len(ids)), "hypothesis": pa.array(texts),
-        EVENTS[task.metric]: pa.array(counts.events), "total": pa.array(counts.totals),
-    }  # fmt: skip
-    return ProbeResult(
-        metric=task.metric,
-        value=counts.value,
-        interval=metrics.bootstrap(*counts),
-        by_group=[],
-        rate=0.0,
-        dev={0.0: None},
-        dev_curve=[],
-        layer_weights=[],
-        seconds=time.perf_counter() - began,
-        counts=counts,
-        predictions=pa.table(columns),
-        infeasible=[],
-    )
+    columns = {"id": ids, "reference": [""] * len(ids), "hypothesis": texts}
+    return ProbeResult.as_it_is(task.metric, counts, columns, began)
