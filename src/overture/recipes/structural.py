@@ -36,7 +36,7 @@ SMALL = Bert(layers=4, dim=256, heads=4, ffn=1024, positions=128, dropout=0.0, i
 NO_VOCABULARY_HEAD = r"^(?!network\.cls)"  # which replaced tokens do not teach
 SUBJECTS = "('admin', 'database', 'games', 'graphics', 'mail', 'math', 'net', 'science', 'sound', 'text', 'video')"
 ALSO = (("MLM", "untrained"), ("RTS", "untrained"), ("C-RTS", "untrained"), ("MLM, MLM + SSP", "MLM, MLM"))
-UPDATES, MORE = 2500, 2000  # of the claim's arms, of 24 pairs, and of those that go on from MLM
+UPDATES, MORE = 1300, 1000  # of the claim's arms, of 24 pairs, and of those that go on from MLM
 EQUAL = (
     1.17  # updates of RTS that cost as many FLOPs as one of MLM at the claim's size; in time on a CPU it may have 1.6
 )
