@@ -18,8 +18,8 @@ def test_a_text_becomes_phones_and_pauses() -> None:
 def test_what_cannot_be_read_is_named() -> None:
     pytest.importorskip("pocketsphinx")
     for text, message in (
-        ("Stop, zxqv there.", "'zxqv there' cannot be read: words that the dictionary lacks"),
-        ("Press 1 now", "'Press 1 now' cannot be read: digits"),
+        ("Stop, zxqv there.", "^'zxqv' cannot be read: words that the dictionary lacks. Write it out"),
+        ("Press 1 now, or 2", "^'1' cannot be read: digits"),
         ("...", r"'\.\.\.' cannot be read: no words"),
     ):
         with pytest.raises(OvertureError, match=message):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import overture
-from overture.cli import chat, data, finetune, models, score, sources, study, transcribe
+from overture.cli import chat, data, finetune, models, score, sources, speak, study, transcribe
 from overture.errors import OvertureError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ for verb in (
     finetune.finetune,
     transcribe.transcribe,
     chat.chat,
+    speak.speak,
     study.check,
     study.compare,
     models.export,

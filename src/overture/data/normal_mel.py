@@ -5,7 +5,7 @@ for a whole corpus, and not one of each channel or utterance: loud stays loud, a
 `overture.data.level` measures them. An exported folder carries a copy of this file.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -22,6 +22,11 @@ class NormalMel(VocoderMel):
     def __call__(self, wave: np.ndarray) -> np.ndarray:
         """(N,) float32 in -1..1 at `rate` -> (T, mels) float32. N must be at least one window."""
         return np.asarray((super().__call__(wave) - self.mean) / self.std, dtype=np.float32)
+
+    @property
+    def plain(self) -> VocoderMel:
+        """The front end of its vocoder."""
+        return VocoderMel(**{f.name: getattr(self, f.name) for f in fields(VocoderMel)})
 
     def log_mel(self, x: np.ndarray) -> np.ndarray:
         """(T, mels) of this front end -> the same of `VocoderMel`, for its vocoder."""

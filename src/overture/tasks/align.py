@@ -98,13 +98,24 @@ class _Aligner:
         """The alignment, or the reason why there is none. Raises OvertureError naming the row when it cannot be read."""
         if utterance.language is not None and utterance.language.lower().partition("-")[0] != "en":
             return "not English"
-        found = words(utterance.text, lambda w: self.decoder.lookup_word(w) is not None)
+        found = self._words(utterance.text)
         if isinstance(found, str):
             return found
         try:
             wave = audio.read(utterance.path, rate=RATE, start=utterance.start, duration=utterance.duration)
         except audio.UnreadableAudio as error:
             raise OvertureError(f"row {utterance.id!r}: {error}. Leave the row out with --where") from error
+        return self._path(wave, found)
+
+    def hear(self, wave: np.ndarray, text: str) -> Alignment | str:
+        """The alignment of (N,) float32 samples at 16 kHz, or the reason why there is none."""
+        found = self._words(text)
+        return found if isinstance(found, str) else self._path(wave, found)
+
+    def _words(self, text: str | None) -> list[str] | str:
+        return words(text, lambda w: self.decoder.lookup_word(w) is not None)
+
+    def _path(self, wave: np.ndarray, found: list[str]) -> Alignment | str:
         samples = np.round(np.clip(wave, -1, 1) * 32767).astype("<i2").tobytes()
         try:
             self.decoder.set_align_text(" ".join(found))
@@ -191,6 +202,14 @@ def phones(table: Table, rows: np.ndarray) -> list[Alignment | str]:
     English. Uses all cores. Raises MissingExtra without pocketsphinx, OvertureError for unreadable audio.
     """
     return list(_each(_utterances(table, rows)))
+
+
+def align(wave: np.ndarray, text: str) -> Alignment | str:
+    """The phones of one English recording, (N,) float32 at 16 kHz, that says `text`; or the reason why they cannot be found, a string.
+
+    Raises MissingExtra without pocketsphinx.
+    """
+    return _Aligner().hear(wave, text)
 
 
 def plausible(scores: np.ndarray) -> np.ndarray:

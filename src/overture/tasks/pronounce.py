@@ -19,13 +19,20 @@ def pronounced(text: str) -> tuple[str, ...]:
     """The phones of an English text, of `overture.data.phones.PHONES`: silence first and last. Raises OvertureError where it cannot be read, and
     MissingExtra without pocketsphinx."""
     dictionary = _dictionary()
+
+    def known(word: str) -> bool:
+        return dictionary.lookup_word(word) is not None
+
     phones = [SILENCE]
     for part in PAUSE.split(text):
         if not re.search(r"\w", part):
             continue
-        found = align.words(part, lambda word: dictionary.lookup_word(word) is not None)
+        found = align.words(part, known)
         if isinstance(found, str):
-            raise OvertureError(f"{part.strip()!r} cannot be read: {found}")
+            named = [repr(word) for word in part.split() if align.words(word, known) == found]
+            raise OvertureError(
+                f"{', '.join(named)} cannot be read: {found}. Write it out in English words that sound like it"
+            )
         phones += [phone for word in found for phone in dictionary.lookup_word(word).split()]
         phones.append(SILENCE)
     if len(phones) == 1:
