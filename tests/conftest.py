@@ -14,6 +14,10 @@ def overture_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     torch.set_num_threads(1)
     home = tmp_path_factory.mktemp("home")
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "features"
+    shared.mkdir(exist_ok=True)
+    (home / "features").symlink_to(shared)  # each is computed by one worker for all
     before = {name: os.environ.get(name) for name in ("OVERTURE_HOME", "HF_HOME", "HF_MODULES_CACHE", "HF_HUB_OFFLINE")}
     os.environ |= {
         "OVERTURE_HOME": str(home),

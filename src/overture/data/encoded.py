@@ -1,8 +1,6 @@
 """A corpus of text as ids: encoded once, in one packed file mapped into memory, with the place of every token in its text."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from overture.config import fingerprint, to_dict
+from overture.data.once import made_once
 from overture.data.tokens import Tokens
-from overture.errors import OvertureError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -61,17 +59,8 @@ class Encoded:
             "format": 1,
         }
         folder = corpora_home().parent / "features" / fingerprint(made_of)
-        if not (folder / "source.json").exists():
-            part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-            part.mkdir(parents=True, exist_ok=True)
-            try:
-                cls._write(part, table, tokenizer, made_of | {"tokens": to_dict(tokens)}, progress)
-                if not folder.exists():
-                    part.rename(folder)
-            except OSError as error:
-                raise OvertureError(f"the cache of tokens {folder} cannot be written: {error}") from error
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+        about = made_of | {"tokens": to_dict(tokens)}
+        made_once(folder, lambda part: cls._write(part, table, tokenizer, about, progress), "the cache of tokens")
         return cls(folder, tokenizer)
 
     @staticmethod

@@ -6,7 +6,6 @@ pickled tables and nothing that can die unseen.
 
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from overture.data import audio
 from overture.data.augment import Augmenter, WaveAugment
 from overture.data.batch import Batch
 from overture.data.draws import Draws
+from overture.data.once import made_once
 from overture.data.phones import Labels
 from overture.data.table import Table, corpora_home
 from overture.errors import OvertureError
@@ -111,17 +111,7 @@ class Cached:
             "format": 1,
         }
         folder = corpora_home().parent / "features" / fingerprint(made_of)
-        if not (folder / "source.json").exists():
-            part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-            part.mkdir(parents=True, exist_ok=True)
-            try:
-                cls._write(part, table, frontend, made_of, progress, known)
-                if not folder.exists():
-                    part.rename(folder)
-            except OSError as error:
-                raise OvertureError(f"the feature cache {folder} cannot be written: {error}") from error
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+        made_once(folder, lambda part: cls._write(part, table, frontend, made_of, progress, known), "the feature cache")
         return cls(folder)
 
     @staticmethod
