@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from overture.data.features import LogMel
-from overture.models.speaker import SpeakerLstm, SpeakerModel, window_starts
+from overture.models.modeling_speaker import SpeakerModel, window_starts
+from overture.models.speaker import SpeakerLstm
 
 FRONT = LogMel(mels=40)
 SMALL = {

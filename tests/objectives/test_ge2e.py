@@ -15,7 +15,8 @@ from overture.data.draws import Draws
 from overture.data.features import LogMel
 from overture.data.grid import Grid
 from overture.errors import OvertureError
-from overture.models.speaker import SpeakerLstm, SpeakerModel
+from overture.models.modeling_speaker import SpeakerModel
+from overture.models.speaker import SpeakerLstm
 from overture.objectives.ge2e import GE2E, LEAST, similarities
 from overture.run import Data, Loop, Optim, Plan, Player, Run
 from overture.train.engine import Engine

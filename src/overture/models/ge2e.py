@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from overture.data import audio
 from overture.data.table import Table
+from overture.models.modeling_speaker import SpeakerModel
 from overture.models.sources import installed
-from overture.models.speaker import SpeakerLstm, SpeakerModel
+from overture.models.speaker import SpeakerLstm
 
 FILE = "model.safetensors"
 PICKLED = "resemblyzer/pretrained.pt"  # in the package

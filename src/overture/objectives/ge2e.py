@@ -24,7 +24,7 @@ from overture.errors import OvertureError
 from overture.objectives import Loss
 
 if TYPE_CHECKING:
-    from overture.models.speaker import SpeakerModel
+    from overture.models.modeling_speaker import SpeakerModel
 
 # Gradient of w, as in the paper (section 3) and the released re-implementation. AdamW steps as far whatever it is; the clipped norm does not.
 SLOWER = 0.01
