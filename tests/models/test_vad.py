@@ -51,22 +51,45 @@ def test_stretches_are_in_order_apart_and_inside() -> None:
 
 
 def test_the_network_hears_each_frame_with_what_was_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+
     class Network:
         def run(self, _: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
             assert not given["h"].any() and not given["c"].any() and given["h"].shape == (1, 1, 128)
-            x = given["input"]
-            assert x.shape == (32, 576) and x.dtype == np.float32 and not x[0, :64].any() and not x[-1, -384:].any()
-            np.testing.assert_array_equal(x[1:, :64], x[:-1, -64:])
-            np.testing.assert_array_equal(x[:, 64:].reshape(-1)[:16_000], wave)
-            return [np.full(32, 0.9, np.float32)]
+            heard.append(given["input"])
+            return [np.full(len(heard[-1]), 0.9, np.float32), given["h"], given["c"]]
 
     wave = np.random.default_rng(0).normal(size=16_000).astype(np.float32)
     monkeypatch.setattr(vad, "session", lambda model, file: Network())
     assert speech(wave) == [(0.0, 1.0)]
+    x = np.concatenate(heard)
+    assert x.shape == (32, 576) and x.dtype == np.float32 and not x[0, :64].any() and not x[-1, -384:].any()
+    np.testing.assert_array_equal(x[1:, :64], x[:-1, -64:])
+    np.testing.assert_array_equal(x[:, 64:].reshape(-1)[:16_000], wave)
     assert speech(wave[:0]) == []
     for bad in (wave.reshape(2, -1), np.array([0.0, np.inf], np.float32)):
         with pytest.raises(OvertureError, match="finite samples of one channel"):
             speech(bad)
+
+
+def test_parts_of_any_lengths_are_heard_as_the_whole_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake remembers, as the LSTM does: what it says of a frame is of all frames before it."""
+
+    class Network:
+        def run(self, _: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            sums = given["h"].ravel()[0] + np.cumsum(given["input"].astype(np.float64).sum(axis=1))
+            return [sums.astype(np.float32), np.full((1, 1, 128), sums[-1]), given["c"] + 1]
+
+    monkeypatch.setattr(vad, "session", lambda model, file: Network())
+    rng = np.random.default_rng(0)
+    wave = rng.normal(size=100_001).astype(np.float32)
+    whole = vad.probabilities([wave])
+    assert whole.shape == (196,)
+    for sizes in (1, 511, 512, 513, 7_000):
+        edges = np.cumsum(rng.integers(1, 2 * sizes + 1, 100_001 // sizes + 1))
+        parts = np.split(wave, edges[edges < len(wave)])
+        np.testing.assert_allclose(vad.probabilities(parts), whole, atol=1e-3)
+    assert vad.probabilities([]).shape == vad.probabilities([wave[:0]]).shape == (0,)
 
 
 def test_without_its_library_or_files_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +108,18 @@ def test_a_wheel_without_the_network_is_refused(tmp_path: Path) -> None:
         archive.writestr("silero_vad/data/silero_vad.jit", "")
     with pytest.raises(OvertureError, match=r"holds no silero_vad/data/silero_vad_16k_sequence\.onnx"):
         vad.install([tmp_path / "a.whl"], tmp_path)
+
+
+@pytest.mark.skipif(not READY, reason="overture models get silero-vad, and the extra 'onnx'")
+def test_the_installed_network_hears_parts_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERTURE_HOME", str(HOME.parent))
+    table = Table.open("embedded", "duration BETWEEN 2 AND 3 AND language = 'en'")
+    rows = [table.row(i) for i in range(8)]
+    wave = np.concatenate([read(r["audio"], rate=16_000, start=r["start"], duration=r["duration"]) for r in rows])
+    whole = vad.probabilities([wave])
+    parts = vad.probabilities(wave[i : i + 12_345] for i in range(0, len(wave), 12_345))
+    np.testing.assert_allclose(parts, whole, atol=1e-4)
+    assert segments(parts, len(wave)) == segments(whole, len(wave)) and len(segments(whole, len(wave))) > 3
 
 
 @pytest.mark.skipif(not READY, reason="overture models get silero-vad, and the extra 'onnx'")

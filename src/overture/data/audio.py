@@ -3,6 +3,7 @@
 Both libraries release Python's lock while they work, so threads read in parallel.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,6 +39,33 @@ def read(path: str | Path, *, rate: int, start: float = 0.0, duration: float | N
     samples, native = read_native(path, start=start, duration=duration)
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     return resample(mono, native, rate)
+
+
+def blocks(
+    path: str | Path, *, rate: int, start: float = 0.0, duration: float | None = None, seconds: float = 20.0
+) -> Iterator[np.ndarray]:
+    """The samples that `read` gives, one part of about `seconds` s after the other: an hour takes no more memory than a minute.
+
+    Raises UnreadableAudio where the file is missing, damaged or not audio; a part that holds NaN is passed on.
+    """
+    try:
+        with sf.SoundFile(str(path)) as file:
+            native = int(file.samplerate)
+            if start:
+                file.seek(round(start * native))
+            left = int(file.frames) - file.tell() if duration is None else round(duration * native)
+            stream = None if native == rate else soxr.ResampleStream(native, rate, 1, dtype="float32", quality="HQ")
+            while left > 0:
+                part = file.read(min(round(seconds * native), left), dtype="float32", always_2d=True)  # (N, channels)
+                if len(part) == 0:
+                    break
+                left -= len(part)
+                mono = np.ascontiguousarray(part[:, 0] if part.shape[1] == 1 else part.mean(axis=1))
+                yield mono if stream is None else stream.resample_chunk(mono)
+            if stream is not None:
+                yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    except (sf.LibsndfileError, OSError, RuntimeError) as error:
+        raise UnreadableAudio(f"{path}: cannot be read as audio ({error})") from error
 
 
 def resample(samples: np.ndarray, native: int, rate: int) -> np.ndarray:

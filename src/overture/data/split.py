@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from overture import jsonfile
+from overture.data.overlap import overlapping
 from overture.data.table import Table, about_corpus, find_corpus
 from overture.errors import OvertureError, near
 
@@ -82,8 +83,9 @@ class Split:
 
 
 def same_recordings(table: Table, others: Sequence[Table]) -> np.ndarray:
-    """(N,) bool: the rows of `table` that are recordings of one of `others`: of equal samples (by hash), the same row of the same corpus, or
-    made of one by 'overture data derive'; of text, the same document. So pre-training and test rows are disjoint where none is true.
+    """(N,) bool: the rows of `table` that are recordings of one of `others`: of equal samples (by hash), the same row of the same corpus,
+    made of one by 'overture data derive', or of the same seconds of the same file, as 'overture data cut' makes them; of text, the same
+    document. So pre-training and test rows are disjoint where none is true.
 
     Raises OvertureError where that cannot be told, since a corpus has no hashes.
     """
@@ -97,7 +99,8 @@ def same_recordings(table: Table, others: Sequence[Table]) -> np.ndarray:
                 "with 'overture data add'."
             )
         known.update(*_recordings(other))
-    return np.array([not known.isdisjoint(keys) for keys in _recordings(table)], dtype=bool)
+    out = np.array([not known.isdisjoint(keys) for keys in _recordings(table)], dtype=bool)
+    return out if table.is_text else out | overlapping(table, [other for other in others if not other.is_text])
 
 
 def _recordings(table: Table) -> list[set[str]]:

@@ -4,7 +4,7 @@ The network is that of the package which hears a whole recording at once; its sa
 durations are the package's own. `overture models get silero-vad` installs it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +19,7 @@ MEMBER = "silero_vad/data/silero_vad_16k_sequence.onnx"  # of the wheel
 
 RATE, FRAME, CONTEXT = 16_000, 512, 64  # Hz; samples of a frame, 32 ms, and of those before it that it is heard with
 ENTER, LEAVE = 0.5, 0.35  # speech begins at the one probability and ends below the other
+BLOCK = 60 * RATE  # samples heard at a time
 SHORTEST, SILENCE, MARGIN = 4_000, 1_600, 480  # samples: of speech, of a silence that ends it, and left at both sides
 
 
@@ -27,20 +28,42 @@ def speech(wave: np.ndarray) -> list[tuple[float, float]]:
 
     Raises MissingExtra, and OvertureError when the model is not installed, and for a wave that is not (N,) or not finite.
     """
-    if wave.ndim != 1 or not np.isfinite(wave).all():
+    if wave.ndim != 1:
         raise OvertureError(f"a wave of shape {wave.shape}: speech is looked for in (N,) finite samples of one channel")
-    if len(wave) == 0:
-        return []
-    return [(start / RATE, end / RATE) for start, end in segments(probabilities(wave), len(wave))]
+    blocks = (wave[i : i + BLOCK] for i in range(0, len(wave), BLOCK))
+    return [(start / RATE, end / RATE) for start, end in segments(probabilities(blocks), len(wave))]
 
 
-def probabilities(wave: np.ndarray) -> np.ndarray:
-    """(N,) -> (ceil(N / 512),) float32, that somebody speaks in each frame of 32 ms. Raises as `speech` does."""
-    padded = np.pad(wave.astype(np.float32), (CONTEXT, -len(wave) % FRAME))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, CONTEXT + FRAME)[::FRAME]  # (T, 576)
-    rest = np.zeros((1, 1, 128), np.float32)  # what its LSTM remembers at the start
-    found: np.ndarray = session("silero-vad", FILE).run(None, {"input": frames, "h": rest, "c": rest})[0]
-    return found
+def probabilities(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """The (N,) samples of a recording in parts of any lengths -> (ceil(N / 512),) float32, that somebody speaks in each frame of 32 ms.
+
+    What the LSTM remembers, and the 64 samples before a frame, go on from part to part: the parts are heard as the whole is, in the memory
+    that the longest takes. Raises as `speech` does.
+    """
+    network = None
+    h = c = np.zeros((1, 1, 128), np.float32)  # what the LSTM remembers at the start
+    held, found = np.zeros(CONTEXT, np.float32), [np.zeros(0, np.float32)]  # samples not heard yet, after their context
+
+    def hear(wave: np.ndarray) -> None:
+        nonlocal network, h, c
+        network = network or session("silero-vad", FILE)
+        frames = np.lib.stride_tricks.sliding_window_view(wave, CONTEXT + FRAME)[::FRAME]  # (T, 576)
+        p, h, c = network.run(None, {"input": frames, "h": h, "c": c})
+        found.append(p)
+
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise OvertureError(
+                "a wave with NaN or infinite samples: speech is looked for in (N,) finite samples of one channel"
+            )
+        held = np.concatenate([held, block.astype(np.float32)])
+        whole = (len(held) - CONTEXT) // FRAME * FRAME
+        if whole:
+            hear(held[: CONTEXT + whole])
+            held = held[whole:]
+    if len(held) > CONTEXT:
+        hear(np.pad(held, (0, -(len(held) - CONTEXT) % FRAME)))
+    return np.concatenate(found)
 
 
 def segments(probabilities: np.ndarray, count: int) -> list[tuple[int, int]]:
