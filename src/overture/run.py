@@ -16,6 +16,7 @@ from overture.data.phones import FramePhones
 from overture.data.sample import Program
 from overture.data.select import Select
 from overture.data.tokens import Tokens
+from overture.data.voices import MeanMel, SpeakerVectors
 from overture.models.transforms import Lora, LowRank, Masked, SparseLowRank
 
 if TYPE_CHECKING:
@@ -74,6 +75,14 @@ class Labelled(Protocol):
 
 
 @runtime_checkable
+class Whole(Protocol):
+    """A labelled objective that needs all of a recording, since its labels say what is in all of it: longer ones than are heard are refused."""
+
+    @property
+    def whole(self) -> bool: ...
+
+
+@runtime_checkable
 class Learning(Protocol):
     """An objective that says what in the model must change while it is trained, such as a codebook: health stops a run where it does not."""
 
@@ -118,6 +127,7 @@ class Data:
     select: Select | None = field(default=None, metadata=LATER)  # such rows under a budget; before `matched`
     order: Order | None = field(default=None, metadata=LATER)  # of updates, in the first epochs; None: at random
     phones: FramePhones | None = field(default=None, metadata=LATER)  # of each frame; other rows are left out
+    voices: MeanMel | SpeakerVectors | None = field(default=None, metadata=LATER)  # a vector of who speaks in each row
     grid: Grid | None = field(default=None, metadata=LATER)  # N speakers with M utterances in each update; speech alone
 
 
@@ -230,7 +240,9 @@ class Run:
         return self.data.sample is not None
 
     def settled(self) -> "Run":
-        """The same, named after the published weights that it hears and writes with, where it has such."""
+        """The same, named after the published weights that it hears and writes with, or is told voices by, where it has such."""
+        if self.data.voices:
+            return replace(self, data=replace(self.data, voices=self.data.voices.settled()))
         if not self.hears_and_reads:
             return self
         model: Any = self.model

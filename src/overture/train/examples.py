@@ -28,7 +28,7 @@ from overture.data.tokens import FILE, Tokens
 from overture.errors import OvertureError
 from overture.models.durations import FILE as DURATIONS
 from overture.models.durations import PhoneDurations
-from overture.run import Labelled, Run
+from overture.run import Labelled, Run, Whole
 from overture.train.engine import Engine
 from overture.train.samples import Samples
 
@@ -73,6 +73,7 @@ class Utterances:
     labels: list[list[int]] | None  # by row, for objectives that learn from a column
     too_short: int  # rows under data.min_seconds, at the highest speed
     channels: dict[str, Labels] = field(default_factory=dict)  # what is told of each frame of a row
+    voices: Cached | None = None  # (1, D) of each row: who speaks
 
     unit: ClassVar[Literal["seconds", "tokens"]] = "seconds"
 
@@ -92,7 +93,9 @@ class Utterances:
         source = clean if augment is None else Augmented(clean, table, run.frontend, augment, told)
         phones = run.data.phones
         channels = {phones.name: phones.labels(table, run.frontend.frame_rate)} if phones else {}
-        return cls(run, table, source, _labels(run, table), too_short, channels)
+        _uncropped(run, table)
+        voices = Cached.open(table, run.data.voices, told) if run.data.voices else None
+        return cls(run, table, source, _labels(run, table), too_short, channels, voices)
 
     @property
     def durations(self) -> np.ndarray:
@@ -116,7 +119,7 @@ class Utterances:
 
     def batch(self, indices: np.ndarray, draws: Draws) -> Batch:
         longest = samples(self.run.data.max_seconds, self.run.frontend.frame_rate)
-        return collate(
+        batch = collate(
             self.source,
             self.table.rows,
             indices,
@@ -125,6 +128,9 @@ class Utterances:
             labels=self.labels,
             channels=self.channels,
         )
+        if self.voices is None:
+            return batch
+        return replace(batch, voices=torch.from_numpy(np.concatenate([self.voices[int(i)] for i in indices])))
 
     def seen(self, indices: np.ndarray, draws: Draws) -> np.ndarray:
         if not isinstance(self.source, Augmented):
@@ -366,4 +372,14 @@ def _labels(run: Run, table: Table) -> list[list[int]] | None:
     if not labellers:
         return None
     ids, values = table.numpy("id"), table.numpy(labellers[0].column)
-    return [labellers[0].encode(value or "", str(row)) for row, value in zip(ids, values)]
+    return [labellers[0].encode("" if value is None else value, str(row)) for row, value in zip(ids, values)]
+
+
+def _uncropped(run: Run, table: Table) -> None:
+    """Raises OvertureError where an objective needs recordings whole and some would be cropped."""
+    longer = np.flatnonzero(table.numpy("duration") > run.data.max_seconds)
+    if len(longer) and any(isinstance(p.objective, Whole) and p.objective.whole for p in run.players):
+        raise OvertureError(
+            f"{len(longer)} rows, such as {table.row(int(longer[0]))['id']!r}, last longer than data.max_seconds={run.data.max_seconds:g}, and "
+            f'what is said in them is learnt whole: leave them out with --where "duration <= {run.data.max_seconds:g}", or raise data.max_seconds'
+        )

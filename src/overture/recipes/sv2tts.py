@@ -1,0 +1,80 @@
+"""SV2TTS: a synthesiser that is told who speaks by a vector, and so may speak as anybody of whom there are a few seconds.
+
+Jia et al., "Transfer Learning from Speaker Verification to Multispeaker Text-To-Speech Synthesis", NeurIPS 2018, arXiv:1806.04558. Three networks that
+are trained apart: an encoder that learns to tell speakers apart from recordings without text (recipe `ge2e`, or the published one: `overture models
+get ge2e`), this synthesiser, and a vocoder of its mel (`overture.models.vocoder`) that knows of no speakers. The encoder is frozen and its vectors are
+data (`data.voices`): in training of the utterance itself, later of any recording (`overture.models.free_running`).
+
+Good for: the voice of somebody unseen, from recordings of many speakers who each say little. Needs a corpus with phones (`overture data score
+CORPUS --with phones`, English alone) and many speakers: the voices that it can make are as varied as those it has heard, the encoder's above all.
+
+Deviations, in all sizes:
+- A Transformer in the place of Tacotron 2's LSTMs (transformers' SpeechT5, after Li et al. 2019, arXiv:1809.08895), with guided attention.
+- The vector is joined to each frame that enters the decoder, not to each state of the text's encoder: so transformers' class has it.
+- The postnet's batch norms learn scale and shift alone, so that no utterance depends on its batch. The last frame's end counts five times.
+- Phones without stress; silence is one of them, and is where the aligner heard it.
+Deviations of `default()`, a size for a laptop: 4 layers of D=256; 16 kHz and 80 mels every 16 ms, as of the vocoders there are; two frames a step.
+"""
+
+from dataclasses import replace
+
+from overture.data.normal_mel import NormalMel
+from overture.data.voices import MeanMel, SpeakerVectors
+from overture.models.synthesiser import Synthesiser
+from overture.objectives.synthesis import Synthesis
+from overture.run import Data, Loop, Optim, Plan, Player, Run
+
+
+def published() -> Run:
+    """On LibriSpeech clean (436 h of 1,172 speakers) as in section 3: 16 kHz, 80 mels of 50 ms every 12.5 ms, a frame a step, batches of 64 (of up to
+    12 s here), the paper's prenet (2 x 256), postnet (5 x 512) and vectors (256).
+
+    The paper's synthesiser is Tacotron 2, so layers (6 and 6), D=512 and FFN=2048 are those of Li et al. 2019. Rate, its schedule and the number of
+    updates are not in the paper: 1e-3 in a warm-up of 4,000 and linear decay to 1e-5 are a re-implementation's in spirit. Mean and deviation of the
+    mel are the embedded corpus's, to be measured by `overture.data.level`.
+    """
+    return Run(
+        recipe="sv2tts",
+        size="published",
+        data=Data(
+            corpus="librispeech-clean",
+            where="phones IS NOT NULL AND duration BETWEEN 1 AND 12",
+            max_seconds=12.0,
+            voices=SpeakerVectors(),
+        ),
+        frontend=NormalMel(window=800, hop=200),
+        model=Synthesiser(layers=6, dim=512, heads=8, ffn=2048, postnet=512, reduction=1),
+        players=(Player(objective=Synthesis(), optim=Optim(lr=1e-3, warmup=0.02, final=0.01, clip=1.0)),),
+        plan=Plan(update=768.0, micro=192.0),
+        loop=Loop(updates=200_000, log_every=100, checkpoint_every=5_000),
+    )
+
+
+def default() -> Run:
+    """For a laptop: 4 layers, D=256, 9.5 M parameters; the published encoder says who speaks."""
+    return Run(
+        recipe="sv2tts",
+        size="default",
+        data=Data(
+            where="phones IS NOT NULL AND duration BETWEEN 0.5 AND 8",
+            max_seconds=8.0,
+            voices=SpeakerVectors(),
+        ),
+        frontend=NormalMel(),
+        model=Synthesiser(),
+        players=(Player(objective=Synthesis(), optim=Optim(lr=1e-3, warmup=0.1, clip=1.0)),),
+        plan=Plan(update=60.0, micro=60.0),
+        loop=Loop(updates=4000, log_every=40, checkpoint_every=400),
+    )
+
+
+def tiny() -> Run:
+    """For tests: seconds on one core. The mean spectrum says who speaks, which needs no encoder and is none."""
+    return replace(
+        default(),
+        size="tiny",
+        data=Data(where="phones IS NOT NULL AND duration BETWEEN 0.5 AND 2", max_seconds=2.0, voices=MeanMel()),
+        model=Synthesiser(layers=2, dim=32, heads=2, ffn=64, prenet=16, postnet=16, voice=80),
+        plan=Plan(update=12.0, micro=6.0),
+        loop=Loop(updates=12, log_every=2, checkpoint_every=4, precision="fp32"),
+    )
