@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from overture.data.features import LogMel
+from overture.data.features import LogMel, Waveform
+from overture.errors import OvertureError
 from overture.models.modeling_speaker import SpeakerModel, window_starts
 from overture.models.speaker import SpeakerLstm
 
@@ -77,3 +78,22 @@ def test_where_windows_begin() -> None:
     for steps in range(161, 700, 7):  # every frame is in one
         starts = window_starts(steps, 160)
         assert starts[0] == 0 and starts[-1] + 160 == steps and all(0 < b - a <= 80 for a, b in pairwise(starts))
+
+
+def test_what_transformers_calls_gives_a_vector_a_recording(model: SpeakerModel) -> None:
+    x, lengths = draw(2, 201, 40), torch.tensor([37, 201])
+    mask = (torch.arange(201) < lengths[:, None]).long()
+    with torch.no_grad():
+        found, whole = model(x, mask, output_hidden_states=True), model(x[1:])
+        torch.testing.assert_close(found.embeddings, model.embed(x, lengths))
+    assert found.embeddings.shape == (2, 8) and len(found.hidden_states) == 2
+    assert torch.equal(found.hidden_states[-1], found.last_hidden_state)
+    torch.testing.assert_close(whole.embeddings, found.embeddings[1:])
+    assert not torch.allclose(found.embeddings[0], model.embed(x[:1], torch.tensor([201]))[0], atol=1e-3)
+
+
+def test_sizes_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(OvertureError, match=r"model.embedding=16 must be below model.dim=16.*model.head=relu"):
+        SpeakerLstm(dim=16, embedding=16).build(FRONT)
+    with pytest.raises(OvertureError, match="Waveform gives samples: take KaldiFbank"):
+        SpeakerLstm().build(Waveform())

@@ -101,7 +101,9 @@ def _of_speech(run: Run, model: Any) -> tuple[str, list[str], str]:
         f"extractor = AutoFeatureExtractor.from_pretrained(folder{trust})",
         f"model = AutoModel.from_pretrained(folder{trust})",
         f'inputs = extractor(waveform, sampling_rate={run.frontend.rate}, return_tensors="pt")',
-        f"states = model(**inputs).last_hidden_state  # (1, T, D), {model.frame_rate:g} a second",
+        "vector = model(**inputs).embeddings  # (1, E) of length 1: the voice, to be compared by its cosine"
+        if hasattr(model, "embed")
+        else f"states = model(**inputs).last_hidden_state  # (1, T, D), {model.frame_rate:g} a second",
     ]
     kept = (
         "The parts of pre-training (heads, codebooks) are in the model, so training can be continued."

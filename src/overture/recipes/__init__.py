@@ -52,6 +52,13 @@ INDEX: dict[str, Entry] = {
         "spoken input for a text language model, with both it and a Whisper encoder frozen; speech chat, spoken questions; a few hours with "
         "transcripts; adapter, modality alignment, Gemma, Llama",
     ),
+    "ge2e": Entry(
+        "ge2e",
+        "Find each utterance's own speaker among those of its batch: a vector for a voice",
+        "arXiv:1710.10467",
+        "speaker verification and search, who speaks, likeness of voices, a voice for a synthesiser or a vocoder; recordings with names of speakers "
+        "and no text; d-vector, speaker embedding, SV2TTS, Resemblyzer",
+    ),
     "gender-ssl": Entry(
         "gender_ssl",
         "Pre-train on women's speech, men's, or both in balance, at equal hours, and see for whom it matters",
