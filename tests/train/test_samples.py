@@ -21,10 +21,11 @@ from overture.run import Data, Loop, Plan, Player, Run
 from overture.train.examples import Training, kind_of
 from overture.train.samples import Samples, exchanged, packing
 
+FEW = "duration < 3 and speaker in ('joe', 'bob', 'tam')"
 RUN = Run(
     recipe="blsp",
     size="tiny",
-    data=Data(where="duration < 3", sample=Respond(instruction="Go on:", column="text"), max_seconds=2.5),
+    data=Data(where=FEW, sample=Respond(instruction="Go on:", column="text"), max_seconds=2.5),
     frontend=SpokenText(audio=LogMel(mels=20), tokens=Tokens(vocabulary=400, corpus="embedded-text")),
     model=SpeechText(
         adapter=ConvGlu(kernels=(3, 3), bottleneck=8), lm=Llama(layers=1, dim=16, heads=2, ffn=32, positions=512)
