@@ -1,4 +1,4 @@
-"""`overture data`: get corpora, add your own, derive, join and thin out others. Listing them and looking into them is in `look`."""
+"""`overture data`: get corpora, add your own, derive, cut, join and thin out others. Listing them and looking into them is in `look`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -206,6 +206,56 @@ def derive(
     with _progress("opening", "making and examining recordings") as progress:
         about = make(name, parent, what, where=where, seed=seed, replace=replace, progress=progress)
     _said(about)
+
+
+@app.command()
+def cut(
+    name: Annotated[str, typer.Argument(help="What to call the new corpus.")],
+    parent: Annotated[str, typer.Option("--from", help="The corpus of long recordings.")],
+    wished: Annotated[float, typer.Option("--wished", help="Stretches of speech are joined up to this, s.")] = 20.0,
+    longest: Annotated[float, typer.Option("--longest", help="No utterance is longer, s.")] = 25.0,
+    shortest: Annotated[float, typer.Option("--shortest", help="Speech shorter than this is left out, s.")] = 1.0,
+    pause: Annotated[float, typer.Option("--pause", help="The longest pause within an utterance, s.")] = 0.5,
+    where: Annotated[str | None, typer.Option("--where", help="SQL over the columns of --from.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Make a corpus of this name anew.")] = False,
+) -> None:
+    """Make a corpus of utterances of long recordings, by where somebody speaks; needs 'overture models get silero-vad'.
+
+    Rows point into the same files and keep speaker, language and other columns, not the text of the whole recording. The same command again
+    does nothing. Then: data score NAME --with snr, and --where "snr > 15" wherever the corpus is named.
+    """
+    from overture.corpora.cut import cut as make
+    from overture.data.cutting import Lengths
+
+    lengths = Lengths(wished=wished, longest=longest, shortest=shortest, pause=pause)
+    with _progress("opening", "seconds heard, then utterances examined") as progress:
+        about = make(name, parent, lengths, where=where, replace=replace, progress=progress)
+    _said(about)
+    _said_of_cuts(about, lengths.shortest)
+
+
+def _said_of_cuts(about: dict[str, Any], shortest: float) -> None:
+    """Where the hours of the recordings went."""
+    from overture.data.table import find_corpus
+
+    found = about["cut"]
+    hours = {k: f"{v / 3600:.2f} h" for k, v in found["seconds"].items()}
+    twice = found["rows"] - about["rows"]
+    typer.echo(
+        f"  of {hours['total']} in {found['recordings']:,} recordings: {hours['kept']} of speech in {found['rows']:,} utterances (with "
+        f"{hours['pauses']} of short pauses){f', {twice:,} of them the same samples again' if twice else ''}; left out {hours['silence']} "
+        f"where nobody speaks and {hours['short']} of speech shorter than {shortest:g} s"
+    )
+    if found["cuts_in_speech"]:
+        typer.echo(f"  {found['cuts_in_speech']:,} cuts where nobody pauses, at the quietest place about")
+    if silent := found["without_speech"]:
+        more = f" and {len(silent) - 10:,} more" if len(silent) > 10 else ""
+        typer.secho(f"  nobody speaks in {len(silent):,}: {', '.join(silent[:10])}{more}", fg="yellow")
+    if left := found["columns_left"]:
+        typer.echo(f"  not carried over, since they are of whole recordings: {', '.join(left)}")
+    if found["words_outside"]:
+        typer.echo(f"  {found['words_outside']:,} words with times are in no utterance")
+    typer.echo(f"  each recording: {find_corpus(about['name']) / 'cuts.tsv'}")
 
 
 @app.command()

@@ -62,8 +62,8 @@ def derive(
     made_of = {
         "from": table.name,
         "where": where,
-        "rows": _digest(table, scores),
-        "mixed_in": {t.name: _digest(t, {}) for t in mixed_in},
+        "rows": digest(table, scores),
+        "mixed_in": {t.name: digest(t, {}) for t in mixed_in},
         "augment": to_dict(what),
         "seed": seed,
         "format": FORMAT,
@@ -135,7 +135,7 @@ def _said(choice: Choice, gain: float) -> str:
     return "; ".join(parts) or "nothing"
 
 
-def _digest(table: Table, scores: Mapping[str, Any]) -> str:
+def digest(table: Table, scores: Mapping[str, Any]) -> str:
     """12 hex digits that change with anything the rows say; where recordings lie and how they were scored does not count."""
     sink = pa.BufferOutputStream()
     columns = table.columns.drop_columns(
