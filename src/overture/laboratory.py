@@ -26,6 +26,7 @@ from overture.data.table import Table, find_corpus
 from overture.errors import OvertureError
 from overture.models.sources import SOURCES
 from overture.pretraining import Pretraining, Trained
+from overture.report import sounds
 from overture.run import Run
 from overture.steps import Step
 from overture.study import Arm, Claim, Study
@@ -83,6 +84,8 @@ class Laboratory:
         self.tell({"kind": "stage", "text": f"{self.study.names[number]}: {arm.name}, seed {seed}"})
         folder = step.perform(self.home / "judged")
         detail = jsonfile.read_object(folder / "result.json")
+        if (folder / sounds.FOLDER / sounds.LIST).exists():
+            detail["audio"] = str(folder.relative_to(self.home))
         predictions = pq.read_table(folder / "predictions.parquet")
         events = predictions.column(EVENTS[task.metric]).to_numpy()
         gap = trial.trial.gap
@@ -187,6 +190,7 @@ class Laboratory:
             "outside": outside,
             "stopped": stopped,
             "kinds": {a.name: a.kind for a in self.study.arms},
+            "audio": _listened(scores),
             "data": self._data(),
             **self._trainings(trained, stopped),
             "commit": _commit(),
@@ -359,6 +363,16 @@ def _heard(folder: Path) -> dict[str, Any]:
     return {
         "corpus": said["config"]["data"]["corpus"],
         **{k: said["data"][k] for k in ("rows", "hours", "characters", "composition") if k in said["data"]},
+    }
+
+
+def _listened(scores: list[dict[str, list[Score]]]) -> dict[str, str]:
+    """Of each arm that was judged by what it said: the folder under home that holds recordings of its first seed, of the first such trial."""
+    return {
+        arm: found[0].detail["audio"]
+        for table in scores[::-1]
+        for arm, found in table.items()
+        if "audio" in found[0].detail
     }
 
 

@@ -273,6 +273,7 @@ def report(
 ) -> None:
     """Write one HTML page about a run, a claim or a comparison."""
     from overture.report import write_comparison_report, write_run_report
+    from overture.report.sounds import of_result
 
     if path.is_dir():
         typer.echo(write_run_report(path, out))
@@ -285,7 +286,7 @@ def report(
         raise OvertureError(f"{path} is JSON, but not of a claim or comparison: 'check' and 'compare' write those")
     named = {arm: [runs / name for name in names] for arm, names in result.get("runs", {}).items()}
     found = {arm: [f for f in folders if f.is_dir()] for arm, folders in named.items()}
-    typer.echo(write_comparison_report(result, found, out or path.with_suffix(".html")))
+    typer.echo(write_comparison_report(result, found, out or path.with_suffix(".html"), of_result(result, runs)))
 
 
 def bench(

@@ -50,6 +50,7 @@ def check(
     from overture.cli.progress import Live
     from overture.laboratory import check as conduct
     from overture.report import comparison_table, write_comparison_report
+    from overture.report.sounds import of_result
 
     console = Console()
     with Live(console) as live:
@@ -65,7 +66,8 @@ def check(
     )
     _print_stopped(console, result)
     console.print(f"result: {path}", soft_wrap=True)
-    console.print(f"report: {write_comparison_report(result, folders, runs / f'{recipe}-claim.html')}", soft_wrap=True)
+    page = write_comparison_report(result, folders, runs / f"{recipe}-claim.html", of_result(result, runs))
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 def compare(
@@ -111,6 +113,7 @@ def compare(
     from overture.laboratory import compare as conduct
     from overture.models.origin import Origin, weights_fingerprint
     from overture.report import comparison_table, write_comparison_report
+    from overture.report.sounds import of_result
     from overture.study import Arm, Study, Trial
     from overture.tasks import find_task, fits
 
@@ -173,7 +176,8 @@ def compare(
     for text in result["deviations"]:
         console.print(f"[yellow]note[/yellow] {text}", soft_wrap=True)
     console.print(f"result: {path}", soft_wrap=True)
-    console.print(f"report: {write_comparison_report(result, folders, path.with_suffix('.html'))}", soft_wrap=True)
+    page = write_comparison_report(result, folders, path.with_suffix(".html"), of_result(result, runs))
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 def uneven(seconds: "Mapping[str, float]", budget: float, said: str) -> list[str]:

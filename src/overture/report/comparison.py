@@ -10,15 +10,22 @@ import numpy as np
 from overture.report.charts import Chart, Curve, line_chart, nice, smoothed
 from overture.report.page import RunLog, write_page
 from overture.report.run import described
+from overture.report.sounds import players
 from overture.report.verdict import Difference, Measured, also_measured, colours, controls, measured, need, verdict
 from overture.report.way import ways
 from overture.report.words import counted, decimals_for, duration, finite, fixed, listed, number, p_value, scaled, seen
 
 
-def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str, Sequence[Path]], out: Path) -> Path:
+def write_comparison_report(
+    result: Mapping[str, Any],
+    run_folders: Mapping[str, Sequence[Path]],
+    out: Path,
+    sounds: Mapping[str, Path] | None = None,
+) -> Path:
     """Writes one self-contained HTML page about a claim's or a comparison's JSON and returns its path.
 
     `run_folders`: the runs of each arm, one a seed, for the curves; an arm without training (log-Mel, chance) has none.
+    `sounds`: the folder of each arm that made recordings to listen to (`overture.report.sounds`).
     Raises OvertureError if a field is missing, a comparison names an unknown arm, or a folder holds no readable run.
     """
     main = measured(result)
@@ -45,6 +52,7 @@ def write_comparison_report(result: Mapping[str, Any], run_folders: Mapping[str,
             _groups(source.get("groups", {}), part)
             for source, part in zip(result.get("also", {}).values(), also_measured(result), strict=True)
         ],
+        "players": players(sounds or {}),
         "overlay": _overlay(runs, colour, by_time=comparison),
         "panels": _panels(runs, colour),
         "runs": _run_rows(runs, colour),

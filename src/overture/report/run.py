@@ -1,6 +1,5 @@
 """The page of one run: what it is, how it learned, whether it was healthy, what it cost, what it was made of."""
 
-import base64
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,8 @@ import numpy as np
 from overture.errors import OvertureError
 from overture.report.charts import Chart, Curve, line_chart, smoothed
 from overture.report.page import RunLog, write_page
+from overture.report.sounds import players
 from overture.report.words import counted, decimals_for, duration, finite, fixed, flat, heard, hours, number, scaled
-
-SOUNDS = {b"RIFF": "audio/wav", b"OggS": "audio/ogg", b"fLaC": "audio/flac"}
 
 
 def write_run_report(
@@ -23,12 +21,11 @@ def write_run_report(
     *,
     defaults: Mapping[str, Any] | None = None,
     reference: Mapping[str, Sequence[float]] | None = None,
-    audio: Sequence[tuple[str, bytes]] = (),
 ) -> Path:
     """Writes one self-contained HTML page about a run and returns its path, by default `report.html` in the run folder.
 
     `defaults`: the config of the recipe at this size, nested as in run.json, to show what was changed. `reference`: the loss of earlier runs of
-    the recipe as {"update": [...], "low": [...], "high": [...]}. `audio`: captions and the bytes of WAV, FLAC or Ogg files to listen to.
+    the recipe as {"update": [...], "low": [...], "high": [...]}. What `overture.report.sounds` finds in the run folder can be listened to.
     Probes are read from `probes/*.json` in the run folder: objects or lists of objects with "task", "metric", "value" and, where known, "ci95",
     "n", "update", "control" (the value of the control).
 
@@ -52,7 +49,7 @@ def write_run_report(
         "health": _health(run),
         "watch": sorted((_watch_chart(run, name) for name in run.watched), key=lambda c: isinstance(c, str)),
         "probes": _probes(run),
-        "audio": [(caption, _data_uri(caption, content)) for caption, content in audio],
+        "players": players({run.name: run.folder}),
         "config": config,
         "changed": changed,
         "compared": standard is not None,
@@ -319,10 +316,3 @@ def _command(run: RunLog, changed: Sequence[tuple[str, Any, Any]]) -> str:
             continue
         parts += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join(parts)
-
-
-def _data_uri(caption: str, content: bytes) -> str:
-    kind = SOUNDS.get(content[:4])
-    if kind is None:
-        raise OvertureError(f"the sample {caption!r} is no WAV, FLAC or Ogg file")
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
