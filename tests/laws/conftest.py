@@ -1,17 +1,11 @@
 """The laws hold for every recipe in the index: each test here runs once a recipe, at its tiny size, on an embedded corpus."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from overture.cli import app
 from overture.config import flatten, override
 from overture.recipes import INDEX, get, load
 from overture.run import Run
@@ -41,74 +35,6 @@ def run(recipe: str) -> Run:
 def still(run: Run) -> Run:
     """The run without dropout, whose masks depend on how a batch is laid out."""
     return override(run, {name: "0" for name in flatten(run) if name.endswith("dropout")})
-
-
-class Crew:
-    """So many gloo processes that do `overture` commands together, one after the other."""
-
-    def __init__(self, processes: int, folder: Path) -> None:
-        self.processes, self.folder, self.number = processes, folder, 0
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.log = (folder / "log").open("w+")
-        self.running = subprocess.Popen(
-            [*command, "-m", "tests.laws.crew", str(folder)],
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=Path(__file__).parents[2],
-        )
-
-    def __call__(self, words: list[str]) -> None:
-        self._ask(words)
-        answers = [self.folder / f"{self.number}.{rank}.done" for rank in range(self.processes)]
-        self.number += 1
-        until = time.monotonic() + 120
-        while not all(a.exists() for a in answers):
-            wrong = [a.read_text(encoding="utf8") for a in answers if a.exists()]
-            if any(wrong) or self.running.poll() is not None or time.monotonic() > until:
-                time.sleep(0.5)  # for the others to say what they found
-                break
-            time.sleep(0.02)
-        said = {a.name: a.read_text(encoding="utf8") if a.exists() else "no answer" for a in answers}
-        if any(said.values()):  # no AssertionError: an exempt law is broken by numbers, not by a crash
-            log = (self.folder / "log").read_text(encoding="utf8")[-2000:]
-            raise RuntimeError("\n".join([*(f"{name}: {text}" for name, text in said.items()), log]))
-
-    def _ask(self, words: list[str]) -> None:
-        part = self.folder / ".part"
-        part.write_text(json.dumps(words), encoding="utf8")
-        part.replace(self.folder / f"{self.number}.json")
-
-    def dismiss(self) -> None:
-        self._ask([])
-        try:
-            self.running.wait(20)
-        except subprocess.TimeoutExpired:  # one hangs in a collective that another has left
-            self.running.kill()
-        self.log.close()
-
-
-@pytest.fixture(scope="session")
-def torchrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
-    """Run `overture run` on several gloo processes; those of two stay for the next test."""
-    crews: dict[int, Crew] = {}
-
-    def go(processes: int, *arguments: str) -> None:
-        if processes == 1:
-            app(["run", *arguments], standalone_mode=False)
-            return
-        if processes not in crews:
-            crews[processes] = Crew(processes, tmp_path_factory.mktemp(f"crew-{processes}"))
-        try:
-            crews[processes](["run", *arguments])
-        except BaseException:
-            crews.pop(processes).dismiss()  # the next test gets a fresh one
-            raise
-
-    yield go
-    for crew in crews.values():
-        crew.dismiss()
 
 
 def tensors(folder: Path) -> dict[str, "object"]:

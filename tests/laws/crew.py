@@ -7,10 +7,57 @@ Importing torch and transformers in fresh processes is nine tenths of what a tes
 import itertools
 import json
 import os
+import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
+
+
+class Crew:
+    """So many gloo processes that do `overture` commands together, one after the other."""
+
+    def __init__(self, processes: int, folder: Path) -> None:
+        self.processes, self.folder, self.number = processes, folder, 0
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.log = (folder / "log").open("w+")
+        self.running = subprocess.Popen(
+            [*command, "-m", "tests.laws.crew", str(folder)],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def __call__(self, words: list[str]) -> None:
+        self._ask(words)
+        answers = [self.folder / f"{self.number}.{rank}.done" for rank in range(self.processes)]
+        self.number += 1
+        until = time.monotonic() + 600  # a busy machine takes minutes to start them
+        while not all(a.exists() for a in answers):
+            wrong = [a.read_text(encoding="utf8") for a in answers if a.exists()]
+            if any(wrong) or self.running.poll() is not None or time.monotonic() > until:
+                time.sleep(0.5)  # for the others to say what they found
+                break
+            time.sleep(0.02)
+        said = {a.name: a.read_text(encoding="utf8") if a.exists() else "no answer" for a in answers}
+        if any(said.values()):  # no AssertionError: an exempt law is broken by numbers, not by a crash
+            log = (self.folder / "log").read_text(encoding="utf8")[-2000:]
+            raise RuntimeError("\n".join([*(f"{name}: {text}" for name, text in said.items()), log]))
+
+    def _ask(self, words: list[str]) -> None:
+        part = self.folder / ".part"
+        part.write_text(json.dumps(words), encoding="utf8")
+        part.replace(self.folder / f"{self.number}.json")
+
+    def dismiss(self) -> None:
+        self._ask([])
+        try:
+            self.running.wait(20)
+        except subprocess.TimeoutExpired:  # one hangs in a collective that another has left
+            self.running.kill()
+        self.log.close()
 
 
 def serve(folder: Path) -> None:

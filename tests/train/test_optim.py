@@ -1,8 +1,6 @@
 """overture.train.optim and the loop's players: the rate's shape, who owns a parameter, alternating optimizers."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -187,19 +185,11 @@ def test_law_1_in_a_freeze_schedule(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
-def test_law_5_in_a_freeze_schedule(engine: str, tmp_path: Path) -> None:
+def test_law_5_in_a_freeze_schedule(engine: str, tmp_path: Path, torchrun: Callable[..., None]) -> None:
     given = {"players.0.frozen": FREEZE["frozen"], "players.0.frozen_updates": "2", "loop.updates": "4"}
     given["model.dropout"] = "0"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "overture"]
-    command += ["run", "tera:tiny", *(x for item in given.items() for x in ("--set", "=".join(item)))]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "two"), "--engine", engine],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    settings = [x for item in given.items() for x in ("--set", "=".join(item))]
+    torchrun(2, "tera:tiny", *settings, "--out", str(tmp_path / "two"), "--engine", engine)
     with Engine.start() as alone:
         train(override(get("tera:tiny"), given), tmp_path / "one", engine=alone)
     (two,) = (tmp_path / "two").iterdir()
