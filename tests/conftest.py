@@ -8,6 +8,7 @@ import pytest
 
 from overture.cli import app
 
+from .forks import Forks
 from .laws.crew import Crew
 
 
@@ -66,3 +67,16 @@ def torchrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     yield go
     if crew is not None:
         crew.dismiss()
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory, overture_home: Path) -> Iterator[Forks]:
+    """New processes that have transformers and no Overture on their path."""
+    first = (
+        "import sys; sys.modules['overture'] = None\n"
+        "import numpy, torch, transformers.modeling_utils\n"
+        "from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer\n"
+    )
+    forks = Forks(tmp_path_factory.mktemp("strangers"), first)
+    yield forks
+    forks.end()
