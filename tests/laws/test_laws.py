@@ -18,6 +18,7 @@ import torch
 from overture.config import fingerprint, flatten, from_dict, override, to_dict
 from overture.data.draws import Draws
 from overture.data.lengths import samples
+from overture.data.once import DONE, made_once
 from overture.recipes import INDEX, claims, get, load
 from overture.run import Run
 from overture.train.engine import Engine
@@ -50,6 +51,17 @@ def trained(run: Run, folder: Path, *, die_after: int | None = None) -> dict[str
     return tensors(folder)
 
 
+@pytest.fixture
+def went_well(recipe: str, run: Run, shared: Path) -> Path:
+    """The folder of the run from its beginning to its end, trained once for all laws that look at it."""
+
+    def write(part: Path) -> None:
+        trained(run, part)
+        (part / DONE).touch()
+
+    return made_once(shared / "went well" / recipe, write, "the run")
+
+
 def gradients(run: Run, rows: np.ndarray | None = None) -> tuple[dict[str, torch.Tensor], int]:
     """Gradients of the first player for the first planned update, and in how many micro-batches they were computed."""
     with Engine.start() as engine:
@@ -60,16 +72,16 @@ def gradients(run: Run, rows: np.ndarray | None = None) -> tuple[dict[str, torch
     return {n: p.grad for n, p in trainer.parameters[0].items()}, len(batches)
 
 
-def test_law_1_stopped_and_resumed_twice_is_never_stopped(run: Run, tmp_path: Path) -> None:
-    whole = trained(run, tmp_path / "whole")
+def test_law_1_stopped_and_resumed_twice_is_never_stopped(run: Run, went_well: Path, tmp_path: Path) -> None:
+    whole = tensors(went_well)
     trained(run, tmp_path / "parts", die_after=4)
     trained(run, tmp_path / "parts", die_after=8)
     parts = trained(run, tmp_path / "parts")
     assert whole.keys() == parts.keys() and any(n.startswith("optim/") for n in whole)
     assert [n for n in whole if not torch.equal(whole[n], parts[n])] == []
     curves = [
-        [(r["update"], r["loss"]) for r in read_metrics(tmp_path / f) if r["kind"] == "update"]
-        for f in ("whole", "parts")
+        [(r["update"], r["loss"]) for r in read_metrics(folder) if r["kind"] == "update"]
+        for folder in (went_well, tmp_path / "parts")
     ]
     assert [c for c in curves[0] if c[0] % 2 == 0] == [c for c in curves[1] if c[0] % 2 == 0]
 
@@ -137,14 +149,19 @@ def test_law_4_every_trainable_parameter_learns_and_every_frozen_one_stays(run: 
 
 
 def two_ranks_are_one(
-    still: Run, engines: list[str], more: list[str], out: Path, torchrun: Callable[..., None]
+    still: Run, engines: list[str], more: list[str], out: Path, torchrun: Callable[..., None], shared: Path
 ) -> None:
-    """Trains `still`, with `more` settings, on one process and under each engine on two; all log and leave the same."""
+    """Trains `still`, with `more` settings, on one process (once for all engines) and under each engine on two; all log and leave the same."""
     none = [f"{n}=0" for n in flatten(still) if n.endswith("dropout")]
     settings = [*none, "loop.updates=4", "loop.log_every=1", *more]
     arguments = [f"{still.recipe}:tiny", *(x for s in settings for x in ("--set", s))]
-    torchrun(1, *arguments, "--out", str(out / "one"))
-    (one,) = (out / "one").iterdir()
+
+    def write(part: Path) -> None:
+        torchrun(1, *arguments, "--out", str(part))
+        (part / DONE).touch()
+
+    alone = made_once(shared / "one rank" / fingerprint(arguments), write, "the run")
+    (one,) = (path for path in alone.iterdir() if path.is_dir())
     first = tensors(one)
     for engine in engines:
         torchrun(2, *arguments, "--out", str(out / engine), "--engine", engine)
@@ -164,23 +181,26 @@ def two_ranks_are_one(
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
 def test_law_5_two_ranks_are_one(
-    still: Run, recipe: str, engine: str, tmp_path: Path, torchrun: Callable[..., None]
+    still: Run, recipe: str, engine: str, tmp_path: Path, torchrun: Callable[..., None], shared: Path
 ) -> None:
-    two_ranks_are_one(still, [engine], [], tmp_path, torchrun)
+    two_ranks_are_one(still, [engine], [], tmp_path, torchrun, shared)
 
 
 @pytest.mark.parametrize("name", ["wav2vec2", "w2v-bert"])
-def test_law_5_is_broken_by_the_diversity_loss_alone(name: str, tmp_path: Path, torchrun: Callable[..., None]) -> None:
+def test_law_5_is_broken_by_the_diversity_loss_alone(
+    name: str, tmp_path: Path, torchrun: Callable[..., None], shared: Path
+) -> None:
     still = get(f"{name}:tiny")
     assert 5 in load(name).EXEMPT and still.players[0].objective.diversity > 0
-    two_ranks_are_one(still, ["ddp", "fsdp"], ["players.0.objective.diversity=0"], tmp_path, torchrun)
+    two_ranks_are_one(still, ["ddp", "fsdp"], ["players.0.objective.diversity=0"], tmp_path, torchrun, shared)
 
 
-def test_law_6_export_gives_the_same_outputs_in_transformers(run: Run, tmp_path: Path, stranger: Forks) -> None:
+def test_law_6_export_gives_the_same_outputs_in_transformers(
+    run: Run, went_well: Path, tmp_path: Path, stranger: Forks
+) -> None:
     from overture.export import export
 
-    trained(run, tmp_path / "run")
-    out = export(tmp_path / "run", tmp_path / "hf")
+    out = export(went_well, tmp_path / "hf")
     # As a stranger would: a new process, no Overture on its path.
     read = (
         "from transformers import AutoModel, AutoTokenizer\n"
@@ -211,10 +231,9 @@ def test_law_7_config_survives_json(recipe: str, size: str) -> None:
     assert fingerprint(to_dict(run, named=True)) == run.fingerprint
 
 
-def test_law_8_the_loss_curve_is_the_reference_curve(recipe: str, run: Run, tmp_path: Path) -> None:
+def test_law_8_the_loss_curve_is_the_reference_curve(recipe: str, went_well: Path) -> None:
     reference = json.loads((CURVES / f"{recipe}.json").read_text())
-    trained(run, tmp_path)
-    found = {r["update"]: r["loss"] for r in read_metrics(tmp_path) if r["kind"] == "update"}
+    found = {r["update"]: r["loss"] for r in read_metrics(went_well) if r["kind"] == "update"}
     for update, low, high in zip(reference["update"], reference["low"], reference["high"], strict=True):
         assert low <= found[update] <= high, f"update {update}: {found[update]:.4f} is outside {low:.4f} to {high:.4f}"
 
