@@ -1,6 +1,6 @@
 """How long phones last: the mean log duration of a phone between its neighbours, counted in a corpus.
 
-The smallest model that a synthesiser can plan by, and no network: Voicebox (Le et al. 2023, arXiv:2306.15687, section 3.2) has two of them, of which
+The smallest model that a synthesiser can plan by, and no network: Voicebox (Le et al. 2023, arXiv:2306.15687, section 3.3) has two of them, of which
 the one that predicts means is as good to the ear. What is seen rarely leans on what is seen often: the phone between its two neighbours on the phone
 before its right one, that on the phone alone, that on all. A prompt says how fast its speaker is (`pace`).
 

@@ -1,4 +1,4 @@
-"""A Transformer that says where frames of speech should flow to: the network of Voicebox (Le et al. 2023, arXiv:2306.15687, section 4) and ELaTE.
+"""A Transformer that says where frames of speech should flow to: the network of Voicebox (Le et al. 2023, arXiv:2306.15687, section 3.3) and ELaTE.
 
 Frames on their way from noise, frames that are known and phones, side by side -> Linear -> + a convolution of themselves as position -> the time as a
 token in front -> L pre-norm layers with rotary positions, of which each upper one first takes in the output of the lower one that mirrors it (U-Net)

@@ -1,6 +1,6 @@
 """From noise to frames: the flow of a network followed from time 0 to 1, with guidance.
 
-Guidance without a classifier (Ho and Salimans 2022, arXiv:2207.12598; Voicebox, arXiv:2306.15687, section 3.4): v = (1 + a) v(told) - a v(untold),
+Guidance without a classifier (Ho and Salimans 2022, arXiv:2207.12598; Voicebox, arXiv:2306.15687, section 3.5): v = (1 + a) v(told) - a v(untold),
 the latter of the same network, told nothing at all. The frames that are known enter as a condition alone; where they stand, what was
 generated is replaced by them at the end, and not on the way. Noise is drawn by item, so that an utterance does not depend on its batch.
 """

@@ -2,7 +2,7 @@
 
 Lipman et al. 2023, arXiv:2210.02747, section 4.1, with optimal-transport paths: x_t = (1 - (1 - s) t) x_0 + t x_1 has the velocity
 x_1 - (1 - s) x_0, and the mean square of what is missing to it is the loss. Hidden is one span of the utterance's own length, as in Voicebox
-(Le et al. 2023, arXiv:2306.15687, section 3.1), or all of it; what is not hidden is context, what is hidden is target, and padding is neither.
+(Le et al. 2023, arXiv:2306.15687, section 3.3), or all of it; what is not hidden is context, what is hidden is target, and padding is neither.
 For guidance without a classifier (Ho and Salimans 2022, arXiv:2207.12598) some examples are told nothing at all: each by a die of its own.
 """
 

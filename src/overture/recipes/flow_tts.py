@@ -1,7 +1,7 @@
 """Flow-matching speech synthesis: fill in the hidden frames of an utterance, given the others and its phones.
 
 The part of ELaTE that does not laugh: Kanda et al., "Making Flow-Matching-Based Zero-Shot Text-to-Speech Laugh as You Like", 2024, arXiv:2402.07383,
-section 2.1, which is the audio model of Voicebox (Le et al. 2023, arXiv:2306.15687). A Transformer sees frames of a mel spectrogram on their way from
+which is the audio model of Voicebox (Le et al. 2023, arXiv:2306.15687, section 3.3). A Transformer sees frames of a mel spectrogram on their way from
 noise, the frames around the hidden span, and the phone of each frame, and says where the hidden ones go. What it is then given of a voice it goes on
 with: no speaker labels, no speaker encoder. `overture.models.sampler` follows the flow, `overture.models.durations` says how long phones last, and a
 vocoder makes a wave.
@@ -28,7 +28,7 @@ from overture.run import Data, Loop, Optim, Plan, Player, Run
 
 def published() -> Run:
     """The base of ELaTE, 333 M parameters: 24 layers, 16 heads, D=1024, FFN 4096; 100 mels at 24 kHz every 256 samples; spans of 70 to 100 %, all
-    context hidden at .3, nothing told at .2 (section 2.1 of the paper, and Voicebox's section 5.1).
+    context hidden at .3, nothing told at .2 (Voicebox's section 5.1; that ELaTE's mel and spans are these is unverified).
 
     No code was released. The corpus (60,000 h of Libri-Light with a recogniser's transcripts), 390,000 updates of 307,200 frames, rate 7.5e-5 after
     20,000 updates of warm-up and then linear decay are its group's usual ones, and have not been held against the paper. Mean and deviation of

@@ -1,6 +1,6 @@
 """A voice by flow matching: frames of the reference are known, and the network goes on with them, told the phones of both.
 
-As Voicebox is prompted (Le et al. 2023, arXiv:2306.15687, section 3.3). The phones of the reference come from forced alignment with what it says,
+As Voicebox is prompted (Le et al. 2023, arXiv:2306.15687, section 3.6). The phones of the reference come from forced alignment with what it says,
 those of a text from the aligner's dictionary, how long they last from counting (`overture.models.durations`) at the pace of the reference. Reference
 and text together are no longer than what the network was trained on: of a longer reference the end is taken, and a longer text is said in parts, cut
 where it has punctuation.
