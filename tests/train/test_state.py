@@ -1,14 +1,12 @@
 """overture.train.state and loop: kills, full disks, Ctrl-C, damaged checkpoints, changed data."""
 
 import json
-import os
 import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from overture.train.engine import Engine
 from overture.train.loop import train
 from overture.train.state import checkpoints, load_weights
 
+from ..forks import Forks
 from ..laws.conftest import tensors
 
 
@@ -38,39 +37,33 @@ def trained(run: Run, folder: Path) -> Path:
 
 def command(run: Run, out: Path) -> list[str]:
     settings = {"loop.updates": run.loop.updates, "loop.checkpoint_every": run.loop.checkpoint_every}
-    return [
-        sys.executable,
-        "-m",
-        "overture",
-        "run",
-        "tera:tiny",
-        "--out",
-        str(out),
-        *(x for k, v in settings.items() for x in ("--set", f"{k}={v}")),
-    ]
+    given = [x for k, v in settings.items() for x in ("--set", f"{k}={v}")]
+    return ["-m", "overture", "run", "tera:tiny", "--out", str(out), *given]
 
 
-def test_killed_at_random_moments_it_loses_at_most_an_interval_and_ends_the_same(tmp_path: Path) -> None:
-    run = tiny(updates=60, every=1)  # a checkpoint every update: most kills hit a write
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    first = "import overture.cli, overture.report, overture.train.loop, transformers.models.bert.modeling_bert"
+    made = Forks(tmp_path_factory.mktemp("forks"), first)
+    yield made
+    made.end()
+
+
+def test_killed_at_random_moments_it_loses_at_most_an_interval_and_ends_the_same(tmp_path: Path, forks: Forks) -> None:
+    run = tiny(updates=40, every=1)  # a checkpoint every update: most kills hit a write
     whole = tensors(trained(run, tmp_path / "whole"))
     folder = tmp_path / run.folder_name
     rng, last = random.Random(0), -1
     for _ in range(4):
-        # One thread, as here: with another number of threads sums are taken in another order.
-        quiet = {
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-            "env": os.environ | {"OMP_NUM_THREADS": "1"},
-        }
-        process = subprocess.Popen(command(run, tmp_path), **quiet)
+        process = forks.start(*command(run, tmp_path))
         deadline = time.monotonic() + 60
-        while process.poll() is None and len(checkpoints(folder)) == 0 and time.monotonic() < deadline:
+        while process.running and len(checkpoints(folder)) == 0 and time.monotonic() < deadline:
             time.sleep(0.01)
         before = checkpoints(folder)[-1:]
-        while process.poll() is None and checkpoints(folder)[-1:] == before and time.monotonic() < deadline:
+        while process.running and checkpoints(folder)[-1:] == before and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(rng.random() * 0.15)
-        process.kill()
+        process.send(signal.SIGKILL)
         process.wait()
         done = int(checkpoints(folder)[-1].name.removeprefix("update-"))
         assert done >= last  # nothing that was saved is ever lost
@@ -79,20 +72,20 @@ def test_killed_at_random_moments_it_loses_at_most_an_interval_and_ends_the_same
             load_weights(path, run.model.build(run.frontend))  # every checkpoint that is seen is whole
     again = tensors(trained(run, folder))
     assert [n for n in whole if not torch.equal(whole[n], again[n])] == []
-    assert 0 < last <= 60
+    assert 0 < last <= 40
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_saves_and_the_same_command_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_an_interrupt_saves_and_the_same_command_goes_on(number: signal.Signals, tmp_path: Path, forks: Forks) -> None:
     run = tiny(updates=3000, every=10_000)
-    process = subprocess.Popen(command(run, tmp_path), stdout=subprocess.PIPE, text=True)
+    process = forks.start(*command(run, tmp_path))
     metrics = tmp_path / run.folder_name / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while (not metrics.exists() or metrics.read_text().count("\n") < 3) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command goes on" in out
+    process.send(number)
+    ended = process.wait(60)
+    assert ended.status == 130 and "the same command goes on" in ended.said
     (saved,) = checkpoints(tmp_path / run.folder_name)
     assert 0 < int(saved.name.removeprefix("update-")) < 3000
 
