@@ -122,7 +122,7 @@ def _measure(file: sf.SoundFile, path: Path, start: float, duration: float | Non
         return Examined(rate=rate, channels=channels, problems=tuple(problems))
     if asked / rate > limit:
         what = f"lasts {asked / rate:g} s, the limit is {limit:g} s"
-        hint = "Cut it into utterances (columns start and duration), or raise the limit: 'overture data cut' can cut it then."
+        hint = "Cut it into utterances (columns start and duration), or raise the limit (--limit): 'overture data cut' can cut it then."
         problems.append(_problem("too long", what, hint, path))
         return Examined(duration=asked / rate, rate=rate, channels=channels, problems=tuple(problems))
     if first:
