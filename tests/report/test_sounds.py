@@ -10,7 +10,9 @@ import pytest
 import soundfile as sf
 
 from overture.errors import OvertureError
+from overture.laboratory import _listened
 from overture.report import sounds, write_comparison_report, write_run_report
+from overture.verdicts import Score
 from tests.report.test_report import Page, a_result, a_run, read
 
 
@@ -101,3 +103,13 @@ def test_the_result_of_a_study_says_where_its_arms_are_heard(tmp_path: Path) -> 
     assert sounds.of_result({}, tmp_path) == {}
     found = sounds.of_result(json.loads('{"audio": {"flow": "judged/judge-1"}}'), tmp_path)
     assert found == {"flow": tmp_path / "judged" / "judge-1"}
+
+
+def test_of_each_arm_the_first_seed_and_the_first_trial_that_left_recordings_is_heard() -> None:
+    def score(*folder: str) -> Score:
+        return Score(0.0, np.zeros(1), np.ones(1), {"audio": folder[0]} if folder else {}, None)
+
+    words = {"log-mel": [score()], "flow": [score("judged/a"), score("judged/b")]}
+    voice = {"log-mel": [score("judged/c")], "flow": [score("judged/d")]}
+    assert _listened([words, voice]) == {"log-mel": "judged/c", "flow": "judged/a"}
+    assert _listened([{"log-mel": [score()]}]) == {}
