@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +27,31 @@ def frontend_of(arm: Arm, task: Task) -> Any:
     over an utterance of features with mean zero is zero, and the control would be a straw man."""
     if arm.kind != "input":
         return arm.run.frontend
+    if task.features == "copied":
+        return arm.run.model.mel  # type: ignore[attr-defined]  # of a vocoder, see `check`
     front = arm.input_frontend
     whole = task.features in ("pooled", "verified")
     return replace(front, normalise=False) if whole and isinstance(front, LogMel) else front
 
 
 def plays(arm: Arm, task: Task) -> bool:
-    """Whether an arm can be judged so: a front end alone has no weights to tune, and writes nothing; words can be counted."""
+    """Whether an arm can be judged so: a front end alone has no weights to tune, and writes nothing; words can be counted, and frames become
+    waves by Griffin-Lim. Without training nothing can be said."""
     if arm.kind != "input":
+        return task.features != "synthesised" or arm.kind != "untrained"
+    if task.features in ("copied", "synthesised"):
         return True
     if task.features == "spoken":
         return False
     return (task.features == "finetune") == (task.reads == "text")
+
+
+def check(arm: Arm, task: Task) -> None:
+    """Raises OvertureError for an arm that makes no such waves as `task` judges."""
+    if task.features in ("copied", "synthesised"):
+        from overture.tasks.makers import mel_of
+
+        mel_of(arm.run, task)
 
 
 def judge(
@@ -68,6 +82,8 @@ def judge(
         return controls[trial.task.metric](table, target=trial.task.target, **rows)
     if trial.task.features == "finetune":
         return _finetuned(arm, run, seed, trial.task, table, rows, weights, home, tell)
+    if trial.task.features in ("copied", "synthesised"):
+        return _made(arm, run, seed, trial, table, rows["test"], weights, home, tell)
     encoder = _encoder(arm, run, seed, trial.task, weights, home)
     if trial.task.features == "choice":
         from overture.tasks import choice
@@ -89,12 +105,15 @@ def judge(
 
 def beside(result: "ProbeResult") -> dict[str, Any]:
     """What is told beside a score: other metrics of the same answers."""
+    from overture.tasks.made import Synthesised
     from overture.tasks.spoken import nats_by_condition
     from overture.tasks.trajectory import Followed
     from overture.tasks.verification import Verified
     from overture.tasks.written import diversity, nats_per_token
 
     found: dict[str, Any] = {}
+    if isinstance(result, Synthesised):
+        found["others"] = result.others
     if result.metric == "cer":
         found["wer"] = word_errors(result.predictions)
     elif result.metric == "map":
@@ -159,6 +178,43 @@ def _encoder(arm: Arm, run: Run, seed: int, task: Task, weights: Path | None, ho
     elif weights is not None:
         load_weights(checkpoints(weights)[-1], encoder)
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _made(
+    arm: Arm,
+    run: Run,
+    seed: int,
+    trial: Labelled,
+    table: Table,
+    test: Any,
+    weights: Path | None,
+    home: Path,
+    tell: Tell,
+) -> "ProbeResult":
+    from time import perf_counter
+
+    from overture.tasks import made, makers
+
+    task, began, mel = trial.task, perf_counter(), makers.mel_of(run, trial.task)
+    asked = made.chosen(task, table, test, tell)
+    vocoder = trial.trial.vocoder if task.features == "synthesised" and arm.kind != "input" else None
+    rate, how = mel.rate, [arm.kind, mel if arm.kind == "input" else run.model, run.fingerprint if weights else None]
+
+    def make(one: made.Asked) -> Any:
+        return maker()(one)
+
+    @cache
+    def maker() -> makers.Make:
+        if arm.kind == "input":
+            return makers.griffin_lim(mel, table, seed)
+        if task.features == "copied":
+            return makers.copies(_encoder(arm, run, seed, task, weights, home), table)
+        assert weights is not None
+        return makers.speech(weights, home / vocoder if vocoder else None, table, seed, tell)
+
+    made_of = {"task": task.features, "how": how, "vocoder": vocoder, "seed": seed, "table": table.fingerprint}
+    waves = made.waves(make, rate, asked, made_of, home / "judged")
+    return made.score(task, table, asked, waves, rate, began)
 
 
 def _language_model(

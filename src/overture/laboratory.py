@@ -48,6 +48,9 @@ class Laboratory:
         self.study, self.home, self.tell = study, home, tell
         for arm in study.arms:
             _check_finetune_model(arm)
+            for trial in study.trials:
+                if judging.plays(arm, trial.definition):
+                    judging.check(arm, trial.definition)
         table = Table.open(study.corpus, study.where)
         self.trials = [Labelled(trial, table, home / "judged", tell) for trial in study.trials]
         self.pretraining = Pretraining(study, [trial.held for trial in self.trials], home, tell)
@@ -68,6 +71,8 @@ class Laboratory:
             encoder = [arm.kind, run.loop.precision, run.model if arm.kind == "untrained" else None]
         if task.features in ("written", "way"):
             encoder.append(arm.control)
+        if trial.trial.vocoder is not None:
+            encoder.append(trial.trial.vocoder)
         table, rows = trial.packed(arm.also if task.features == "finetune" else None)
         if on == "dev":
             rows = {**rows, "dev": rows["dev"][::2], "test": rows["dev"][1::2]}
@@ -93,11 +98,15 @@ class Laboratory:
         return Score(detail["value"], events, predictions.column("total").to_numpy(), detail, groups)
 
     def _probe(self, folder: Path, arm: Arm, run: Run, seed: int, trial: Labelled, table: Table, rows: Rows) -> None:
+        from overture.tasks.made import Synthesised
+
         result = judging.judge(
             arm, run, seed, trial, table, rows,
             weights=self.pretraining.weights(arm, seed), cache=folder / "features", home=self.home, tell=self.tell,
         )  # fmt: skip
         result.write_predictions(folder / "predictions.parquet")
+        if isinstance(result, Synthesised):
+            result.write_audio(folder / "audio")
         record: dict[str, Any] = {
             "metric": result.metric,
             "value": result.value,
@@ -145,7 +154,7 @@ class Laboratory:
             made_of["run"] = fingerprint([run.model, run.data.sample])
 
         def probe(folder: Path) -> None:
-            given: dict[str, Any] = {"metric": trial.task.metric, "run": run, "tell": self.tell}
+            given: dict[str, Any] = {"metric": trial.task.metric, "run": run, "task": trial.task, "tell": self.tell}
             found = outside.reference(name, table, trial.task.target, rows, seed=0, **given)
             found.write_predictions(folder / "predictions.parquet")
             record = {"value": found.value, "ci95": found.interval, "rate": found.rate}

@@ -79,6 +79,7 @@ class Trial:
     min_count: int = 10  # rows a class needs to take part
     gap: tuple[str, str, str] | None = None  # a column and two of its values, between which the gap is measured
     reach: str | None = None  # the arm to whose last score the others come sooner or later (`verdicts.savings`)
+    vocoder: str | None = None  # a run folder that makes waves of what arms say, where they speak; None: Griffin-Lim
     outside: tuple[str, ...] = ()  # references of `tasks.outside` that stand beside the arms; they decide nothing
 
     def __post_init__(self) -> None:

@@ -90,12 +90,12 @@ class Labelled:
 
     @property
     def held(self) -> Table:
-        """The rows that arms are tuned and scored on, which no pre-training may hear; where voices are verified, all rows of these voices."""
+        """The rows that arms are tuned and scored on, which no pre-training may hear; where voices are verified or made, all rows of these voices."""
         held = self.table.take(np.concatenate([self.split.rows[part] for part in ("dev", "test")]))
-        if self.task.features != "verified":
+        if not self.task.unheard:
             return held
-        voices = set(values_of(held, self.task.target))
-        return self.whole.take(np.flatnonzero([v in voices for v in values_of(self.whole, self.task.target)]))
+        voices = set(values_of(held, "speaker"))
+        return self.whole.take(np.flatnonzero([v in voices for v in values_of(self.whole, "speaker")]))
 
     def used(self) -> Rows:
         """The rows of each part, of training as many as its labels may last."""
@@ -152,7 +152,7 @@ class Labelled:
             "rows": table.fingerprint,
             "split": {part: ids[chosen].tolist() for part, chosen in rows.items()},
         }
-        if self.task.target not in FINGERPRINTED:  # what the table's fingerprint does not cover
+        if self.task.target not in (*FINGERPRINTED, "audio"):  # what the table's fingerprint does not cover
             found["targets"] = fingerprint(table.written(self.task.target))
         if self.trial.by is not None:
             found["by"] = fingerprint([self.trial.by, [str(v) for v in table.numpy(self.trial.by)]])

@@ -225,7 +225,7 @@ def bounded(interval: Sequence[float] | None, metric: str) -> list[float] | None
     """An interval within what the metric can be; a t interval over few seeds knows no bounds."""
     if interval is None:
         return None
-    most = 1.0 if metric in ("accuracy", "map", "f1", "share", "hter") else float("inf")
+    most = 1.0 if metric in ("accuracy", "map", "f1", "share", "hter", "similarity") else float("inf")
     least = -float("inf") if metric == "closure" else 0.0
     return [min(max(end, least), most) for end in interval]
 

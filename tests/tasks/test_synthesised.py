@@ -60,6 +60,7 @@ def test_each_wave_is_scored_by_what_it_says_and_sounds_like() -> None:
     assert found.scores["wer"].value == 3 / 6
     expected = [1.0, np.cos(np.pi / 4), np.cos(np.pi / 2)]  # the loud one is clipped to 1
     np.testing.assert_allclose([r["similarity"] for r in rows.values()], expected, atol=1e-3)
+    assert found.vectors is not None
     np.testing.assert_allclose(found.vectors, [[0, 1], [np.sqrt(0.5), np.sqrt(0.5)], [-1, 0]], atol=1e-3)
     assert rows["right"]["overall"] == pytest.approx(1.5, abs=1e-3) and rows["right"]["p808"] == pytest.approx(
         4.5, abs=1e-3
@@ -72,6 +73,32 @@ def test_each_wave_is_scored_by_what_it_says_and_sounds_like() -> None:
     assert [len(w) for w in told.heard] == [16_000, 32_000, 16_000] and max(np.abs(w).max() for w in told.heard) == 1
     low, high = found.interval("wer") or (9, 9)
     assert 0 <= low < 0.5 < high <= 1
+
+
+def test_the_control_is_the_reference_of_another_speaker() -> None:
+    """Voices at 90, 90 and 45 degrees; references of a, a and b at 90, 90 and 0."""
+    half, none = np.full(4_000, 0.5, np.float32), np.full(4_000, 1e-9, np.float32)
+    items = [
+        made("1", speaker="a"),
+        made("2", speaker="a", reference=half),
+        made("3", wave=np.full(8_000, 0.25, np.float32), speaker="b", reference=none),
+    ]
+    found = judge(items, Told("x", "x", "x").judges()).items
+    np.testing.assert_allclose(found.column("similarity"), [1, 1, np.sqrt(0.5)], atol=1e-3)
+    np.testing.assert_allclose(found.column("wrong_speaker"), [0, 0, np.sqrt(0.5)], atol=1e-3)
+    assert "wrong_speaker" not in judge([made()], Told("x").judges()).scores
+
+
+def test_judges_may_be_asked_alone() -> None:
+    all_three = Told("hello world").judges()
+    silent = judge([made(text=None, reference=None)], Judges())
+    assert silent.vectors is None and set(silent.scores) == {"level", "clipped"}
+    words = judge([made(reference=None)], replace(all_three, voice=None, sound=None))
+    assert words.scores["wer"].value == 0 and not {"similarity", "overall"} & words.scores.keys()
+    with pytest.raises(OvertureError, match="'a': there is no reference to compare its voice with"):
+        judge([made(reference=None)], all_three)
+    with pytest.raises(OvertureError, match="'a': nothing is told of what it should say"):
+        judge([made(text=None)], all_three)
 
 
 def test_a_generator_that_gives_nothing_is_judged_all_the_same() -> None:

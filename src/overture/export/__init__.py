@@ -24,10 +24,11 @@ from overture.data import audio, feature_extraction
 from overture.data.batch import valid_mask
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.export import speech_text, text
+from overture.export import speech_text, text, vocoder
 from overture.export.card import model_card
 from overture.export.compare import TOLERANCE, near, same_weights
 from overture.models.published import quiet
+from overture.models.vocoder import HifiGan
 from overture.run import Run
 from overture.train.state import checkpoints, load_weights
 from overture.train.track import read_metrics
@@ -98,6 +99,8 @@ def export(folder: Path, out: Path) -> Path:
                 speech_text.whole(run, model).save_pretrained(out, safe_serialization=True)
                 _extractor(speech_text.extractor_of(run), out)
                 text.tokenizer_of(run.frontend.tokens, model.lm, folder).save_pretrained(out)
+            elif isinstance(run.model, HifiGan):
+                vocoder.write(model, out)
             else:
                 _write(run, model, out)
             (out / "overture.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf8")
@@ -106,6 +109,8 @@ def export(folder: Path, out: Path) -> Path:
                 text.check(model, folder, out)
             elif run.hears_and_reads:
                 speech_text.check(run, model, out)
+            elif isinstance(run.model, HifiGan):
+                vocoder.check(model, out)
             else:
                 check(run, model, out)
     except BaseException:

@@ -7,6 +7,7 @@ from typing import Any
 
 from overture import recipes
 from overture.models.start import said as starts_said
+from overture.models.vocoder import HifiGan
 from overture.report.words import amount, heard
 from overture.run import Run
 
@@ -85,6 +86,10 @@ def _use(run: Run, model: Any) -> tuple[str, list[str], str]:
             use(run),
             "Encoder, adapter and language model are in one model; the adapter is what was trained.",
         )
+    if isinstance(run.model, HifiGan):
+        from overture.export.vocoder import use as vocoded
+
+        return vocoded(run.model)
     return _of_text(model) if run.on_text else _of_speech(run, model)
 
 

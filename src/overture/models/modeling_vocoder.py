@@ -32,7 +32,7 @@ class Vocoder(nn.Module):
 
     def __init__(self, spec: "HifiGan") -> None:
         super().__init__()
-        self.spec, self.hop, self.dim = spec, spec.mel.hop, spec.mel.mels
+        self.spec, self.hop, self.dim, self.frame_rate = spec, spec.mel.hop, spec.mel.mels, spec.mel.frame_rate
         self.network = SpeechT5HifiGan(
             SpeechT5HifiGanConfig(
                 model_in_dim=spec.mel.mels,
@@ -61,6 +61,17 @@ class Vocoder(nn.Module):
         with hidden, torch.autocast(mel.device.type, enabled=False):
             waves: Tensor = self.network(mel.float())
         return waves if lengths is None else waves * valid_mask(lengths * self.hop, waves.shape[1])
+
+    def steps(self, lengths: Tensor) -> Tensor:
+        """(B,) samples -> (B,) frames."""
+        return lengths // self.hop
+
+    def states(self, x: Tensor, lengths: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Copy synthesis: (B, N) recordings, (B,) how many samples are valid -> their log-mel (B, T, F), what is made of it (B, T, hop), and
+        their frames (B,). A length must be above `spec.mel.padding`."""
+        steps = self.steps(lengths)
+        mel = self.mel(x, lengths)
+        return (mel, self(mel, steps).unflatten(1, (-1, self.hop))), steps
 
     def plain(self) -> SpeechT5HifiGan:
         """A copy of the generator with weights and no normalisation of them, as transformers stores and opens it. Outputs are the same."""

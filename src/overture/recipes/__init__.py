@@ -65,6 +65,13 @@ INDEX: dict[str, Entry] = {
         "arXiv:2204.01397",
         "fairness and gaps between groups of speakers: gender, dialect, age, channel; matched hours by a column; wav2vec 2.0",
     ),
+    "hifi-gan": Entry(
+        "hifi_gan",
+        "Make waves of mel spectrograms, against critics who tell them from recordings",
+        "arXiv:2010.05646",
+        "a vocoder for speech synthesis: the last step from a spectrogram to sound, in any language, no text needed; your own voices or rate; GAN, "
+        "SpeechT5HifiGan, Griffin-Lim",
+    ),
     "human-preferences": Entry(
         "human_preferences",
         "Tell a language model of each line how good it is, and ask it for good ones",

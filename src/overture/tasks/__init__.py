@@ -5,7 +5,8 @@ caches its states, `align` finds the phones, `classify`, `transcribe` and `class
 they share), `finetune_ctc`, `finetune_classes`, `finetune_rank` and `finetune_tokens` train the whole encoder on (`finetune` is what
 they share, `finetune_text` what a network on text is given), `tfidf` and `remembered` are the controls of text, `written` judges a
 language model as it is (by `generate`), `trajectory` on its way, `choice` by what it thinks comes next, `masked` one that fills in,
-`spoken` one that hears, `verification` compares voices, `transcripts` looks for rows that cannot be learnt, `ctc` holds the loss,
+`spoken` one that hears, `verification` compares voices, `made` judges waves (`synthesised` has the judges, `makers` what
+makes them), `transcripts` looks for rows that cannot be learnt, `ctc` holds the loss,
 `decoding` chooses a language model, `metrics` scores with intervals, `controls` holds what a result is judged against.
 """
 
@@ -26,6 +27,9 @@ METRICS = {
     "closure": "share of the gap to text that is closed",
     "share": "share of answers",
     "hter": "half total error rate",
+    "mel": "log-mel distance",
+    "mos": "opinion score, guessed",
+    "similarity": "likeness of the voice",
 }  # as tables and reports call them
 # The column of predictions that holds, of each row, what is counted.
 EVENTS = {
@@ -40,6 +44,9 @@ EVENTS = {
     "closure": "closed",
     "share": "counted",
     "hter": "wrong",
+    "mel": "distance",
+    "mos": "opinion",
+    "similarity": "cosine",
 }
 
 
@@ -52,9 +59,35 @@ class Task:
     target: str  # the column to be predicted
     columns: tuple[str, ...]  # what the corpus must have
     features: Literal[
-        "pooled", "frames", "aligned", "finetune", "written", "way", "choice", "masked", "spoken", "verified"
+        "pooled",
+        "frames",
+        "aligned",
+        "finetune",
+        "written",
+        "way",
+        "choice",
+        "masked",
+        "spoken",
+        "verified",
+        "copied",
+        "synthesised",
     ]  # which part of this room judges it
-    metric: Literal["accuracy", "cer", "wer", "map", "f1", "score", "bits", "nats", "closure", "share", "hter"]
+    metric: Literal[
+        "accuracy",
+        "cer",
+        "wer",
+        "map",
+        "f1",
+        "score",
+        "bits",
+        "nats",
+        "closure",
+        "share",
+        "hter",
+        "mel",
+        "mos",
+        "similarity",
+    ]
     higher_is_better: bool
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
@@ -65,6 +98,17 @@ class Task:
     def closed_set(self) -> bool:
         """Whether the target is one of so many values, each of which must be known from training."""
         return self.metric == "accuracy" and self.features in ("pooled", "finetune")
+
+    @property
+    def unheard(self) -> bool:
+        """Whether training may hear no row of the speakers that are tuned or scored on."""
+        return self.features in ("verified", "copied", "synthesised")
+
+    @property
+    def judge(self) -> Literal["words", "voice", "sound"] | None:
+        """Which published model judges the waves that arms make, see `tasks.synthesised`; None: no such model is asked."""
+        judges: dict[str, Literal["words", "voice", "sound"]] = {"wer": "words", "similarity": "voice", "mos": "sound"}
+        return judges.get(self.metric) if self.features in ("copied", "synthesised") else None
 
     @property
     def metric_name(self) -> str:
@@ -327,18 +371,83 @@ TASKS: dict[str, Task] = {
             higher_is_better=False,
             disjoint=("speaker", "text"),
         ),
+        Task(
+            name="copy-synthesis",
+            about="how far from a recording is what a vocoder makes of its mel, in log-mel, for voices that training has not heard",
+            target="audio",
+            columns=("audio", "speaker"),
+            features="copied",
+            metric="mel",
+            higher_is_better=False,
+            disjoint=("speaker",),
+        ),
+        Task(
+            name="copy-synthesis-words",
+            about="which words Whisper hears in what a vocoder makes of a recording's mel",
+            target="text",
+            columns=("text", "speaker"),
+            features="copied",
+            metric="wer",
+            higher_is_better=False,
+            disjoint=("speaker",),
+        ),
+        Task(
+            name="copy-synthesis-sound",
+            about="how good that sounds, from 1 to 5, as DNSMOS guesses that people would say",
+            target="audio",
+            columns=("audio", "speaker"),
+            features="copied",
+            metric="mos",
+            higher_is_better=True,
+            disjoint=("speaker",),
+        ),
+        Task(
+            name="synthesis",
+            about="which words Whisper hears when a text is said in the voice of a recording: other voices and sentences than in training",
+            target="text",
+            columns=("text", "speaker"),
+            features="synthesised",
+            metric="wer",
+            higher_is_better=False,
+            disjoint=("speaker", "text"),
+        ),
+        Task(
+            name="synthesis-voice",
+            about="how like that voice is to another recording of its speaker, by the cosine of GE2E's vectors; beside it to one of another speaker",
+            target="text",
+            columns=("text", "speaker"),
+            features="synthesised",
+            metric="similarity",
+            higher_is_better=True,
+            disjoint=("speaker", "text"),
+        ),
+        Task(
+            name="synthesis-sound",
+            about="how good that sounds, from 1 to 5, as DNSMOS guesses that people would say",
+            target="text",
+            columns=("text", "speaker"),
+            features="synthesised",
+            metric="mos",
+            higher_is_better=True,
+            disjoint=("speaker", "text"),
+        ),
     )
 }
 
 
 def fits(task: Task, text: bool, corpus: str) -> None:
-    """Raises OvertureError for a task that is for corpora of the other kind than `corpus`, naming those that are for its own."""
+    """Raises OvertureError for a task that is for corpora of the other kind than `corpus`, naming those that are for its own, and for one whose
+    judge is not installed (MissingExtra where a library is)."""
     have = "text" if text else "speech"
     if task.reads != have:
         own = ", ".join(t.name for t in TASKS.values() if t.reads == have)
         raise OvertureError(
             f"task {task.name!r} is for {task.reads}, and corpus {corpus!r} is {have}: for that there are {own}"
         )
+    if task.judge is not None:
+        from overture.tasks.synthesised import look_for
+
+        look_for((task.judge,))
 
 
 def find_task(name: str) -> Task:

@@ -8,16 +8,17 @@ A voice is compared with another recording than the one whose text is said: with
 is given GE2E's vectors itself, it may please GE2E without sounding alike: take another `voice` then, or both.
 """
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 
 from overture.data import audio
-from overture.errors import OvertureError
+from overture.errors import MissingExtra, OvertureError
 from overture.models.dnsmos import Dnsmos, Opinion
 from overture.recognise.units import normalise
 from overture.tasks import metrics
@@ -30,6 +31,10 @@ FLOOR = 1e-16  # of power, -160 dBFS
 DRAWS = 200  # of speakers, for the interval of an equal error rate
 
 
+Of = Literal["words", "voice", "sound"]
+MODELS: dict[Of, str] = {"words": "whisper-base", "voice": "ge2e", "sound": "dnsmos"}  # who judges what
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Made:
     """One wave that a generator made. All waves are (N,) float32 at `rate`; what lies beyond -1..1 is clipped, as in a file."""
@@ -37,9 +42,9 @@ class Made:
     id: str
     wave: np.ndarray  # without samples where the generator gave none: it is judged as silence
     rate: int  # Hz
-    text: str  # that it should say
+    text: str | None  # that it should say; None: nobody asks
     speaker: str  # whom it should sound like
-    reference: np.ndarray  # of that speaker, and another recording than `target`
+    reference: np.ndarray | None = None  # of that speaker, and another recording than `target`: for a judge of voices
     target: np.ndarray | None = None  # the real recording of the text, where there is one
     seconds: float | None = None  # that the making took
 
@@ -50,9 +55,9 @@ class Made:
                 raise OvertureError(f"{self.id!r}: its {name} is not (N,) finite samples, but of shape {wave.shape}")
             if wave is not None and name != "wave" and len(wave) == 0:
                 raise OvertureError(f"{self.id!r}: its {name} has no samples")
-        if not normalise(self.text):
+        if self.text is not None and not normalise(self.text):
             raise OvertureError(f"{self.id!r}: its text has no letters ({self.text!r}), so no word of it can be right")
-        if self.target is not None and np.array_equal(self.target, self.reference):
+        if self.target is not None and self.reference is not None and np.array_equal(self.target, self.reference):
             raise OvertureError(
                 f"{self.id!r}: the voice would be compared with the recording whose text is said. Take another of {self.speaker!r}"
             )
@@ -65,15 +70,15 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Judges:
-    """Whom waves at 16 kHz are played to."""
+    """Whom waves at 16 kHz are played to; None: nobody is asked that."""
 
-    words: Callable[[Sequence[np.ndarray]], Sequence[str]]  # what each says
-    voice: Callable[[np.ndarray], np.ndarray]  # (N,) -> (E,)
-    sound: Callable[[np.ndarray], Opinion]
+    words: Callable[[Sequence[np.ndarray]], Sequence[str]] | None = None  # what each says
+    voice: Callable[[np.ndarray], np.ndarray] | None = None  # (N,) -> (E,)
+    sound: Callable[[np.ndarray], Opinion] | None = None
 
     @classmethod
-    def installed(cls, language: str | None, whisper: str = "whisper-base") -> Self:
-        """Whisper in `language` (BCP 47; None: detected for each wave), GE2E and DNSMOS.
+    def installed(cls, language: str | None, of: Sequence[Of] = tuple(MODELS)) -> Self:
+        """Whisper in `language` (BCP 47; None: detected for each wave), GE2E and DNSMOS, or those `of` them.
 
         Raises OvertureError when one is not installed or the language is unknown, MissingExtra without onnxruntime.
         """
@@ -83,23 +88,42 @@ class Judges:
         from overture.models.sources import installed
         from overture.models.whisper import Whisper, transcribe
 
-        sound, voice = Dnsmos(), Ge2e()
-        heard = Whisper.load(installed(whisper), device="cuda" if torch.cuda.is_available() else "cpu")
-        return cls(words=partial(transcribe, heard, language=language), voice=voice, sound=sound)
+        found: dict[str, Any] = {}
+        if "words" in of:
+            heard = Whisper.load(installed(MODELS["words"]), device="cuda" if torch.cuda.is_available() else "cpu")
+            found["words"] = partial(transcribe, heard, language=language)
+        if "voice" in of:
+            found["voice"] = Ge2e()
+        if "sound" in of:
+            found["sound"] = Dnsmos()
+        return cls(**found)
+
+
+def look_for(of: Sequence[Of]) -> None:
+    """Raises OvertureError for judges that are not installed, naming all of them, and MissingExtra without onnxruntime; nothing is loaded."""
+    from overture.models.sources import complete
+
+    if "sound" in of and not importlib.util.find_spec("onnxruntime"):
+        raise MissingExtra("onnx", "DNSMOS, which judges how synthetic speech sounds,")
+    if absent := [MODELS[judge] for judge in of if not complete(MODELS[judge])]:
+        raise OvertureError(
+            f"synthetic speech is judged by models that are not installed: 'overture models get {' '.join(absent)}' gets them"
+        )
 
 
 @dataclass(frozen=True)
 class Judged:
     """`scores`: of each the sums over waves whose ratio it is, as of every metric; a wave without a `target` or `seconds` has total 0 there.
 
-    wer, and means of similarity (cosine), overall, signal, background, p808 (1 to 5), level (dBFS) and clipped (share of samples); length (of real
-    recordings') and real_time (seconds a second of speech) where any wave has what they need.
+    Of the judges that were asked: wer, and means of similarity (cosine), wrong_speaker (that with the reference of the next wave of another speaker,
+    where there is one: the control), overall, signal, background and p808 (1 to 5). Of all: level (dBFS) and clipped (share of samples); length (of
+    real recordings') and real_time (seconds a second of speech) where any wave has what they need.
     """
 
     items: pa.Table  # one row a wave, in their order
     scores: dict[str, Counts]
     speakers: list[str]  # (N,)
-    vectors: np.ndarray  # (N, E) of the waves, for `verify`
+    vectors: np.ndarray | None  # (N, E) of the waves, for `verify`; None without a judge of voices
 
     def interval(self, score: str, seed: int = 0) -> Interval | None:
         """95 %, over speakers; over waves where there is one speaker."""
@@ -110,7 +134,8 @@ class Judged:
 def judge(made: Sequence[Made], judges: Judges) -> Judged:
     """Scores of each wave. Both texts are compared by `recognise.units.normalise`: digits that Whisper writes count as errors.
 
-    Raises OvertureError without waves, for two of one id, and for a judge whose vectors are not finite.
+    Raises OvertureError without waves, for two of one id, for a wave without a text or a reference that a judge needs, and for a judge whose
+    vectors are not finite.
     """
     ids = [m.id for m in made]
     if not made or len(set(ids)) < len(ids):
@@ -118,15 +143,31 @@ def judge(made: Sequence[Made], judges: Judges) -> Judged:
             f"{len(made)} waves of {len(set(ids))} ids: at least one is judged, each with an id of its own"
         )
     waves = [m.heard("wave") for m in made]
-    written = list(judges.words(waves))
-    wer = metrics.wer([normalise(m.text) for m in made], [normalise(text) for text in written])
-    vectors = _unit(np.stack([judges.voice(wave) for wave in waves]))
-    references = _unit(np.stack([judges.voice(m.heard("reference")) for m in made]))
-    opinions = np.array([judges.sound(wave) for wave in waves])  # (N, 4)
+    speakers = [m.speaker for m in made]
+    columns: dict[str, Any] = {"id": ids, "speaker": speakers, "text": [m.text for m in made]}
+    scores: dict[str, Counts] = {}
+    each: dict[str, np.ndarray] = {}
+    vectors = None
+    if judges.words is not None:
+        if untold := [m.id for m in made if m.text is None]:
+            raise OvertureError(f"{untold[0]!r}: nothing is told of what it should say, so its words cannot be judged")
+        columns["written"] = list(judges.words(waves))
+        texts = [normalise(m.text or "") for m in made]
+        scores["wer"] = metrics.wer(texts, [normalise(text) for text in columns["written"]])
+        columns |= {"errors": scores["wer"].events, "words": scores["wer"].totals}
+    if judges.voice is not None:
+        if unknown := [m.id for m in made if m.reference is None]:
+            raise OvertureError(f"{unknown[0]!r}: there is no reference to compare its voice with")
+        vectors = _unit(np.stack([judges.voice(wave) for wave in waves]))
+        references = _unit(np.stack([judges.voice(m.heard("reference")) for m in made]))
+        each["similarity"] = (vectors * references).sum(1)
+        if len(set(speakers)) > 1:
+            each["wrong_speaker"] = (vectors * references[_others(speakers)]).sum(1)
+    if judges.sound is not None:
+        opinions = np.array([judges.sound(wave) for wave in waves])  # (N, 4)
+        each |= dict(zip(Opinion._fields, opinions.T))
     power = [float(np.mean(np.square(m.wave, dtype=np.float64))) if len(m.wave) else 0.0 for m in made]
-    each: dict[str, np.ndarray] = {
-        "similarity": (vectors * references).sum(1),
-        **dict(zip(Opinion._fields, opinions.T)),
+    each |= {
         "level": 10 * np.log10(np.maximum(power, FLOOR)),
         "clipped": np.array([np.mean(np.abs(m.wave) > 1) if len(m.wave) else 0.0 for m in made]),
     }
@@ -135,21 +176,16 @@ def judge(made: Sequence[Made], judges: Judges) -> Judged:
     timed = np.array([m.seconds is not None for m in made])
     spent = np.array([m.seconds or 0.0 for m in made])
     ratios = {"length": Counts(long * (real > 0), real), "real_time": Counts(spent, long * timed)}
-    scores = {"wer": wer}
     scores |= {name: Counts(values, np.ones(len(made), dtype=np.int64)) for name, values in each.items()}
     scores |= {name: counts for name, counts in ratios.items() if counts.totals.any()}
-    columns = {
-        "id": ids,
-        "speaker": [m.speaker for m in made],
-        "text": [m.text for m in made],
-        "written": written,
-        "errors": wer.events,
-        "words": wer.totals,
-        "seconds": long,
-        **each,
-        **{name: _ratio(counts) for name, counts in ratios.items()},
-    }
-    return Judged(pa.table(columns), scores, [m.speaker for m in made], vectors)
+    columns |= {"seconds": long, **each, **{name: _ratio(counts) for name, counts in ratios.items()}}
+    return Judged(pa.table(columns), scores, speakers, vectors)
+
+
+def _others(speakers: Sequence[str]) -> list[int]:
+    """(N,) of each the next one, around, of another speaker; two speakers at least."""
+    n = len(speakers)
+    return [next(j % n for j in range(i + 1, i + n) if speakers[j % n] != speakers[i]) for i in range(n)]
 
 
 def _ratio(counts: Counts) -> list[float | None]:
