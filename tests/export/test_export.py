@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from overture.run import Run
 from overture.train.engine import Engine
 from overture.train.loop import train
 from overture.train.state import checkpoints
+from tests.forks import Forks
 from tests.laws.conftest import tensors
 
 FEW = "speaker in ('joe', 'carlo-flora') and duration between 0.6 and 1.2"
@@ -264,16 +263,15 @@ def test_a_spoilt_folder_of_transformers_own_class_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["exported", "wave_exported"])
-def test_the_lines_of_the_card_run_as_they_stand(kind: str, request: pytest.FixtureRequest) -> None:
+def test_the_lines_of_the_card_run_as_they_stand(kind: str, request: pytest.FixtureRequest, stranger: Forks) -> None:
     folder: Path = request.getfixturevalue(kind)
     card = (folder / "README.md").read_text(encoding="utf8")
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert ("trust_remote_code" in code) == (kind == "exported")
-    code = f"import sys; sys.modules['overture'] = None\n{code}print('shape', tuple(states.shape))\n"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    ended = stranger.run("-c", f"{code}print('shape', tuple(states.shape))\n", cwd=folder)
+    assert ended.status == 0, ended.said
     rate = float(re.search(r"([\d.]+) a second", code)[1])  # type: ignore[index]
-    steps = int(re.search(r"shape \(1, (\d+), 32\)", done.stdout)[1])  # type: ignore[index]
+    steps = int(re.search(r"shape \(1, (\d+), 32\)", ended.said)[1])  # type: ignore[index]
     assert abs(steps - rate) <= 1
 
 
