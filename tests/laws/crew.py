@@ -44,7 +44,8 @@ class Crew:
         said = {a.name: a.read_text(encoding="utf8") if a.exists() else "no answer" for a in answers}
         if any(said.values()):  # no AssertionError: an exempt law is broken by numbers, not by a crash
             log = (self.folder / "log").read_text(encoding="utf8")[-2000:]
-            raise RuntimeError("\n".join([*(f"{name}: {text}" for name, text in said.items()), log]))
+            ended = f"torchrun has ended with {self.running.poll()}"  # None: it has not
+            raise RuntimeError("\n".join([*(f"{name}: {text}" for name, text in said.items()), ended, log]))
 
     def _ask(self, words: list[str]) -> None:
         part = self.folder / ".part"
