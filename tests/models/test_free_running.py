@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ TEXTS = [symbols(PHONES[:n]) for n in (3, 8, 5)]
 VOICES = np.random.default_rng(0).standard_normal((3, 4), dtype=np.float32)
 
 
-def build(stop: float | None = None, **sizes: object) -> SynthesiserModel:
+def build(stop: float | None = None, **sizes: Any) -> SynthesiserModel:
     """`stop`: the logit of the end, everywhere."""
     torch.manual_seed(0)
     model = replace(SIZES, **sizes).build(MEL).eval()

@@ -1,6 +1,7 @@
 """overture.models.synthesiser: transformers' network to the number, padding reaches nothing, the voice every step, and no step sees ahead."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -17,13 +18,13 @@ SIZES = Synthesiser(layers=2, dim=24, heads=2, ffn=32, prenet=12, postnet=10, vo
 MEL = NormalMel(mels=5)
 
 
-def build(**sizes: object) -> SynthesiserModel:
+def build(**sizes: Any) -> SynthesiserModel:
     torch.manual_seed(0)
     model = replace(SIZES, **sizes).build(MEL).eval()
     with torch.no_grad():  # norms and positions that do something, as after some training
         for name, weight in model.named_parameters():
             if "norm" in name or name.endswith("alpha"):
-                weight += 0.3 * torch.rand(weight.shape)
+                weight.add_(0.3 * torch.rand(weight.shape))
     return model
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import exp, log
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ SIZES = Synthesiser(
 )
 
 
-def build(**sizes: object) -> SynthesiserModel:
+def build(**sizes: Any) -> SynthesiserModel:
     torch.manual_seed(0)
     return replace(SIZES, **sizes).build(NormalMel(mels=5))
 
@@ -71,7 +72,7 @@ def test_the_loss_is_the_written_formula(reduction: int) -> None:
                         far = 1 - exp(-((n / size - step / steps) ** 2) / (2 * 0.3**2))
                         astray += float(layer[b, head, step, n]) * far / 4
     assert float(loss.sum.detach()) == pytest.approx(by_hand + 0.7 * astray, rel=1e-4)
-    assert int(loss.targets) == 18 and loss.counts.tolist() == [11, 7]
+    assert int(loss.targets) == 18 and loss.counts is not None and loss.counts.tolist() == [11, 7]
     assert float(loss.watch["off_diagonal"]) == pytest.approx(astray / 18, rel=1e-4)
     assert len(loss.frames) == sum(-(-t // reduction) for t in (11, 7))
 
@@ -80,6 +81,7 @@ def test_a_batch_is_the_sum_of_its_utterances() -> None:
     model, some = build(), batch((11, 5), (4, 9), (8, 3))
     whole = Synthesis()(model, some, Draws(0, 0))
     parts = []
+    assert some.labels is not None and some.label_lengths is not None and some.voices is not None
     for b, (t, n) in enumerate(((11, 5), (4, 9), (8, 3))):
         one = slice(b, b + 1)
         parts.append(

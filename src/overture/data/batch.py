@@ -23,7 +23,7 @@ class Batch:
         None  # (A, S, F) features of the recordings in the text, in the order in which they stand there
     )
     audio_lengths: Tensor | None = None  # (A,) int64
-    voices: Tensor | None = None  # (B, D) float32, of who speaks in each (`overture.data.voices`)
+    voices: Tensor | None = None  # (B, E) float32, of who speaks in each (`overture.data.voices`)
     real: bool = True  # false: a device has it only to do as many as the others; statistics must leave it out
 
     def to(self, device: torch.device | str) -> Self:

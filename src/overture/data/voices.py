@@ -26,7 +26,7 @@ class MeanMel:
 
     rate = RATE
     frame_rate = 1.0  # Hz, for what it is worth: there is one step, however long the utterance
-    dim = 80  # D
+    dim = 80  # E
 
     def steps(self, count: int) -> int:
         """1."""
@@ -37,7 +37,7 @@ class MeanMel:
         return self
 
     def __call__(self, wave: "np.ndarray") -> "np.ndarray":
-        """(N,) float32 at `rate` -> (1, D) float32. Raises ValueError for less than one window of the mel."""
+        """(N,) float32 at `rate` -> (1, E) float32. Raises ValueError for less than one window of the mel."""
         import numpy as np
 
         from overture.data.normal_mel import NormalMel
@@ -61,7 +61,7 @@ class SpeakerVectors:
 
     @property
     def dim(self) -> int:
-        """D. Raises OvertureError for what is neither a published encoder nor the run of one."""
+        """E. Raises OvertureError for what is neither a published encoder nor the run of one."""
         return 256 if self.encoder == PUBLISHED else int(_config(self.encoder)["model"]["embedding"])
 
     def steps(self, count: int) -> int:
@@ -73,7 +73,7 @@ class SpeakerVectors:
         return replace(self, weights=_loaded(self.encoder)[1])
 
     def __call__(self, wave: "np.ndarray") -> "np.ndarray":
-        """(N,) float32 at `rate` -> (1, D) float32. Called from several threads.
+        """(N,) float32 at `rate` -> (1, E) float32. Called from several threads.
 
         Raises OvertureError for an encoder that is not there, or has other weights than these are named after.
         """
@@ -113,7 +113,7 @@ def _config(folder: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def _loaded(encoder: str) -> "tuple[Callable[[np.ndarray], np.ndarray], str]":
-    """What embeds a wave, (N,) -> (D,), and a hash of its weights, once a process."""
+    """What embeds a wave, (N,) -> (E,), and a hash of its weights, once a process."""
     import torch
 
     from overture.models.origin import weights_fingerprint

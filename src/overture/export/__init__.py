@@ -24,10 +24,11 @@ from overture.data import audio, feature_extraction
 from overture.data.batch import valid_mask
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.export import speech_text, text, vocoder
+from overture.export import speech_text, synthesis, text, vocoder
 from overture.export.card import model_card
 from overture.export.compare import TOLERANCE, near, same_weights
 from overture.models.published import quiet
+from overture.models.synthesiser import SynthesiserModel
 from overture.models.vocoder import HifiGan
 from overture.run import Run
 from overture.train.state import checkpoints, load_weights
@@ -99,6 +100,8 @@ def export(folder: Path, out: Path) -> Path:
                 speech_text.whole(run, model).save_pretrained(out, safe_serialization=True)
                 _extractor(speech_text.extractor_of(run), out)
                 text.tokenizer_of(run.frontend.tokens, model.lm, folder).save_pretrained(out)
+            elif isinstance(model, SynthesiserModel):
+                synthesis.write(model, out)
             elif isinstance(run.model, HifiGan):
                 vocoder.write(model, out)
             else:
@@ -109,6 +112,8 @@ def export(folder: Path, out: Path) -> Path:
                 text.check(model, folder, out)
             elif run.hears_and_reads:
                 speech_text.check(run, model, out)
+            elif isinstance(model, SynthesiserModel):
+                synthesis.check(model, out)
             elif isinstance(run.model, HifiGan):
                 vocoder.check(model, out)
             else:

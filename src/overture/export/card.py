@@ -7,6 +7,7 @@ from typing import Any
 
 from overture import recipes
 from overture.models.start import said as starts_said
+from overture.models.synthesiser import Synthesiser
 from overture.models.vocoder import HifiGan
 from overture.report.words import amount, heard
 from overture.run import Run
@@ -86,6 +87,10 @@ def _use(run: Run, model: Any) -> tuple[str, list[str], str]:
             use(run),
             "Encoder, adapter and language model are in one model; the adapter is what was trained.",
         )
+    if isinstance(run.model, Synthesiser):
+        from overture.export.synthesis import use as spoken
+
+        return spoken(run, model)
     if isinstance(run.model, HifiGan):
         from overture.export.vocoder import use as vocoded
 

@@ -51,7 +51,7 @@ def published() -> Run:
 
 
 def default() -> Run:
-    """For a laptop: 4 layers, D=256, 9.5 M parameters; the published encoder says who speaks."""
+    """For a laptop: 4 layers, D=256, 8.9 M parameters; the published encoder says who speaks."""
     return Run(
         recipe="sv2tts",
         size="default",

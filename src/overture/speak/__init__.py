@@ -74,10 +74,19 @@ def generator(folder: Path, *, steps: int | None = None, seed: int = 0) -> Gener
     from overture.data.normal_mel import NormalMel
     from overture.export import load_run
     from overture.models.flow import FlowTransformer
+    from overture.models.synthesiser import Synthesiser
 
     run, model = load_run(folder)
     if isinstance(run.model, FlowTransformer) and isinstance(run.frontend, NormalMel):
         from overture.speak.flow import FlowVoice
 
         return FlowVoice.of(run, model, folder, steps=steps, seed=seed)
-    raise OvertureError(f"{folder} is a run of {run.recipe}, which does not speak: name one of flow-tts")
+    if isinstance(run.model, Synthesiser) and isinstance(run.frontend, NormalMel):
+        from overture.speak.vector import VectorVoice
+
+        if steps is not None:
+            raise OvertureError(
+                f"--steps {steps}: {folder} is a run of {run.recipe}, which follows no flow. Leave it out"
+            )
+        return VectorVoice.of(run, model, seed=seed)
+    raise OvertureError(f"{folder} is a run of {run.recipe}, which does not speak: name one of flow-tts or sv2tts")

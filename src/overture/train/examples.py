@@ -73,7 +73,7 @@ class Utterances:
     labels: list[list[int]] | None  # by row, for objectives that learn from a column
     too_short: int  # rows under data.min_seconds, at the highest speed
     channels: dict[str, Labels] = field(default_factory=dict)  # what is told of each frame of a row
-    voices: Cached | None = None  # (1, D) of each row: who speaks
+    voices: Cached | None = None  # (1, E) of each row: who speaks
 
     unit: ClassVar[Literal["seconds", "tokens"]] = "seconds"
 
@@ -89,13 +89,14 @@ class Utterances:
                 raise OvertureError(
                     "data.phones says what is heard when, and data.augment alters the recordings: one of the two"
                 )
+        _uncropped(run, table)
+        labels = _labels(run, table)  # first: what is wrong with a text is told before hours of features
         clean = Cached.open(table, run.frontend, told) if run.data.cache else Live(table, run.frontend)
         source = clean if augment is None else Augmented(clean, table, run.frontend, augment, told)
         phones = run.data.phones
         channels = {phones.name: phones.labels(table, run.frontend.frame_rate)} if phones else {}
-        _uncropped(run, table)
         voices = Cached.open(table, run.data.voices, told) if run.data.voices else None
-        return cls(run, table, source, _labels(run, table), too_short, channels, voices)
+        return cls(run, table, source, labels, too_short, channels, voices)
 
     @property
     def durations(self) -> np.ndarray:
