@@ -21,7 +21,8 @@ SMALL = {
 @pytest.fixture(params=list(SMALL))
 def model(request: pytest.FixtureRequest) -> SpeakerModel:
     torch.manual_seed(0)
-    return SMALL[request.param].build(FRONT).eval()
+    built: SpeakerModel = SMALL[request.param].build(FRONT).eval()
+    return built
 
 
 def draw(*shape: int) -> torch.Tensor:
