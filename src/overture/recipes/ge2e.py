@@ -78,7 +78,7 @@ def default() -> Run:
         model=SpeakerLstm(dim=128, embedding=128, head="relu"),
         players=(Player(objective=GE2E(), optim=Optim(lr=1e-3, warmup=0.1, clip=3.0)),),
         plan=Plan(update=40 * CROP, micro=40 * CROP),
-        loop=Loop(updates=1000, log_every=10, checkpoint_every=100),
+        loop=Loop(updates=2000, log_every=20, checkpoint_every=200),
     )
 
 
