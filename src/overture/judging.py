@@ -210,9 +210,11 @@ def _made(
         if task.features == "copied":
             return makers.copies(_encoder(arm, run, seed, task, weights, home), table)
         assert weights is not None
-        return makers.speech(weights, home / vocoder if vocoder else None, table, seed, tell)
+        return makers.speech(weights, home / vocoder if vocoder else None, table, seed, tell, steps=arm.steps)
 
     made_of = {"task": task.features, "how": how, "vocoder": vocoder, "seed": seed, "table": table.fingerprint}
+    if arm.steps is not None:
+        made_of["steps"] = arm.steps
     waves = made.waves(make, rate, asked, made_of, home / "judged")
     return made.score(task, table, asked, waves, rate, began)
 

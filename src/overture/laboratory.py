@@ -73,6 +73,8 @@ class Laboratory:
             encoder.append(arm.control)
         if trial.trial.vocoder is not None:
             encoder.append(trial.trial.vocoder)
+        if arm.steps is not None:
+            encoder.append({"steps": arm.steps})
         table, rows = trial.packed(arm.also if task.features == "finetune" else None)
         if on == "dev":
             rows = {**rows, "dev": rows["dev"][::2], "test": rows["dev"][1::2]}

@@ -30,6 +30,9 @@ class Arm:
     control: str | None = (
         None  # the control token that a language model is told when it is judged by what it writes and knows
     )
+    steps: int | None = (
+        None  # how often a network that follows a flow is asked where it speaks; None: as `overture speak`
+    )
 
     def __post_init__(self) -> None:
         if self.kind in ("untrained", "input") and self.stages:

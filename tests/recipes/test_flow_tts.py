@@ -4,7 +4,7 @@ import torch
 
 from overture.config import from_dict, to_dict
 from overture.data.phones import PHONES, FramePhones
-from overture.recipes.flow_tts import default, published, tiny
+from overture.recipes.flow_tts import claim, default, published, tiny
 
 
 def test_the_published_size() -> None:
@@ -26,3 +26,12 @@ def test_every_size_is_told_phones_and_survives_json() -> None:
     for run in (tiny(), default(), published()):
         assert run.data.phones == FramePhones() and run.data.phones.name == run.players[0].objective.phones
         assert from_dict(run, to_dict(run)) == run
+
+
+def test_the_claim_asks_one_network_in_three_ways() -> None:
+    arms = claim().study.arms
+    assert len({a.run.fingerprint for a in arms}) == 1
+    assert {a.steps: a.name for a in arms if a.kind == "trained"} == {n: f"{n} evaluations" for n in (4, 8, 32)}
+    with torch.device("meta"):
+        model = arms[0].run.model.build(arms[0].run.frontend)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == 2.1

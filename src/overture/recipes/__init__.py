@@ -59,6 +59,13 @@ INDEX: dict[str, Entry] = {
         "speaker verification and search, who speaks, likeness of voices, a voice for a synthesiser or a vocoder; recordings with names of speakers "
         "and no text; d-vector, speaker embedding, SV2TTS, Resemblyzer",
     ),
+    "flow-tts": Entry(
+        "flow_tts",
+        "Fill in hidden frames of an utterance, given the others and its phones, by following a flow from noise",
+        "arXiv:2402.07383",
+        "text to speech in the voice of a few seconds of anybody, English; zero-shot synthesis, voice cloning, no speaker labels; Voicebox, ELaTE, "
+        "flow matching",
+    ),
     "gender-ssl": Entry(
         "gender_ssl",
         "Pre-train on women's speech, men's, or both in balance, at equal hours, and see for whom it matters",

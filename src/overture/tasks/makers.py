@@ -55,8 +55,10 @@ def copies(model: "Vocoder", table: Table) -> Make:
     return make
 
 
-def speech(folder: Path, vocoder: Path | None, table: Table, seed: int, tell: Tell) -> Make:
-    """The run in `folder` says each text in the voice of its prompt. `vocoder`: as of `overture.speak.waves`.
+def speech(
+    folder: Path, vocoder: Path | None, table: Table, seed: int, tell: Tell, *, steps: int | None = None
+) -> Make:
+    """The run in `folder` says each text in the voice of its prompt. `vocoder`: as of `overture.speak.waves`; `steps`: of the flow.
 
     A text that it cannot say is a wave without samples, and `tell` is told why. Raises OvertureError for a run that does not speak, and for a
     vocoder of another mel.
@@ -64,7 +66,7 @@ def speech(folder: Path, vocoder: Path | None, table: Table, seed: int, tell: Te
     from overture.speak import Reference, generator
     from overture.speak.waves import vocoder as opened
 
-    speaker: Any = generator(folder, seed=seed)
+    speaker: Any = generator(folder, steps=steps, seed=seed)
     waves = opened(vocoder, speaker.mel)
     rate: int = speaker.mel.rate
 
