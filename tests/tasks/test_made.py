@@ -200,7 +200,7 @@ def test_what_cannot_be_said_is_silence_and_is_told(table: Table, monkeypatch: p
             assert reference.text == "Word c of ann" and reference.rate == RATE
             return [self.mel(reference.wave)[:40]]
 
-    monkeypatch.setattr("overture.speak.generator", lambda folder, seed: Speaker())
+    monkeypatch.setattr("overture.speak.generator", lambda folder, steps, seed: Speaker())
     told: list[dict[str, Any]] = []
     make = makers.speech(Path("run"), None, table, 0, told.append)
     assert make(Asked(3, 2, 1)).shape == (40 * 256,) and told == []
@@ -225,7 +225,7 @@ def test_texts_are_said_once_by_the_arms_run_and_frames_of_recordings_by_griffin
         def mels(self, texts: Sequence[str], reference: Reference) -> list[np.ndarray]:
             return [self.mel(reference.wave)[:30]]
 
-    def generator(folder: Path, seed: int) -> Speaker:
+    def generator(folder: Path, steps: int | None, seed: int) -> Speaker:
         opened.append((folder.name, seed))
         return Speaker()
 
