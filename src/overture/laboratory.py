@@ -108,7 +108,7 @@ class Laboratory:
         )  # fmt: skip
         result.write_predictions(folder / "predictions.parquet")
         if isinstance(result, Synthesised):
-            result.write_audio(folder / "audio")
+            result.write_audio(folder / sounds.FOLDER)
         record: dict[str, Any] = {
             "metric": result.metric,
             "value": result.value,
