@@ -24,7 +24,6 @@ from overture.config import fingerprint
 from overture.data.split import values_of
 from overture.data.table import Table, find_corpus
 from overture.errors import OvertureError
-from overture.models.sources import SOURCES
 from overture.pretraining import Pretraining, Trained
 from overture.report import sounds
 from overture.run import Run
@@ -146,10 +145,9 @@ class Laboratory:
 
         trial = self.trials[number]
         table, rows = trial.packed()
-        wheels = [wheel.sha256 for wheel in SOURCES[name].wheels] if name in SOURCES else []
         if trial.task.metric not in ("accuracy", "hter"):  # it learns nothing here, and no threshold is taken
             table, rows = table.take(rows["test"]), {"test": np.arange(len(rows["test"]))}
-        made_of = {"reference": name, "wheels": wheels, "task": trial.task.name, **trial.mark(table, rows)}
+        made_of = {"reference": name, "wheels": outside.wheels(name), "task": trial.task.name, **trial.mark(table, rows)}
         run = self.study.arms[0].run
         if trial.task.features == "spoken":  # its language model reads what the reference writes
             run = run.settled()
