@@ -723,6 +723,8 @@ def test_an_arm_that_cannot_be_is_refused() -> None:
         Arm(name="a", run=replace(run, start="there"), stages=(run,))
     with pytest.raises(ValueError, match="nobody can teach it"):
         Arm(name="a", run=run, kind="untrained", teacher=(run,))
+    with pytest.raises(ValueError, match="told no voices by a speaker encoder"):
+        Arm(name="a", run=run, encoder=run)
 
 
 def test_rows_of_another_language_are_learnt_from_and_never_scored(tmp_path: Path) -> None:

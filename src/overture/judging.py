@@ -81,7 +81,7 @@ def judge(
         }
         return controls[trial.task.metric](table, target=trial.task.target, **rows)
     if trial.task.features == "finetune":
-        return _finetuned(arm, run, seed, trial.task, table, rows, weights, home, tell)
+        return _finetuned(arm, run, seed, trial, table, rows, weights, home, tell)
     if trial.task.features in ("copied", "synthesised"):
         return _made(arm, run, seed, trial, table, rows["test"], weights, home, tell)
     encoder = _encoder(arm, run, seed, trial.task, weights, home)
@@ -113,7 +113,7 @@ def beside(result: "ProbeResult") -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     if isinstance(result, Synthesised):
-        found["others"] = result.others
+        found |= result.others
     if result.metric == "cer":
         found["wer"] = word_errors(result.predictions)
     elif result.metric == "map":
@@ -139,7 +139,7 @@ def _finetuned(
     arm: Arm,
     run: Run,
     seed: int,
-    task: Task,
+    trial: Labelled,
     table: Table,
     rows: dict[str, Any],
     weights: Path | None,
@@ -157,7 +157,10 @@ def _finetuned(
     }
     tuned = replace(run, model=arm.finetune_model or run.model)
     start = None if weights is None else os.path.relpath(weights, home)
-    return by_metric[task.metric](tuned, start, table, target=task.target, **rows, home=home, tell=tell, seed=seed)
+    task, given = trial.task, {"rates": trial.trial.rates} if trial.trial.rates else {}
+    return by_metric[task.metric](
+        tuned, start, table, target=task.target, **rows, home=home, tell=tell, seed=seed, **given
+    )
 
 
 def _encoder(arm: Arm, run: Run, seed: int, task: Task, weights: Path | None, home: Path) -> Any:

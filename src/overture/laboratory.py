@@ -74,6 +74,8 @@ class Laboratory:
             encoder.append(trial.trial.vocoder)
         if arm.steps is not None:
             encoder.append({"steps": arm.steps})
+        if trial.trial.rates:
+            encoder.append({"rates": trial.trial.rates})
         table, rows = trial.packed(arm.also if task.features == "finetune" else None)
         if on == "dev":
             rows = {**rows, "dev": rows["dev"][::2], "test": rows["dev"][1::2]}
@@ -324,7 +326,7 @@ def check(claim: Claim, home: Path, tell: Tell, processes: int = 1) -> dict[str,
 def _look_for(claim: Claim) -> None:
     """Raises OvertureError saying how to make the corpora of a claim, before any work, where one of them is not here."""
     study = claim.study
-    runs = [run for arm in study.arms for run in (*arm.teacher, *arm.stages)]
+    runs = [run for arm in study.arms for run in arm.earlier]
     names = {study.corpus, *(t.corpus for t in study.trials if t.corpus), *(run.data.corpus for run in runs)}
     for name in sorted(names):
         try:

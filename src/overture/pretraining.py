@@ -16,6 +16,7 @@ from overture import jsonfile, outcome
 from overture.config import fingerprint
 from overture.data.split import same_recordings
 from overture.data.table import Table
+from overture.data.voices import SpeakerVectors
 from overture.errors import OvertureError
 from overture.run import Run
 from overture.study import Arm, Study
@@ -87,14 +88,19 @@ class Pretraining:
                 )
 
     def chain(self, arm: Arm, seed: int) -> Iterator[Run]:
-        """The runs of an arm in order, its own last: those of its teacher and of its stages on their own corpora, the last on the study's, all
-        without held rows.
+        """The runs of an arm in order, its own last: those of its teacher, its speaker encoder and its stages on their own corpora, the last on the
+        study's, all without held rows.
 
         Each is named after the weights it goes on from, so the next can be asked for only when the one before has ended.
         """
         teacher = yield from self._one_after_another(arm.teacher, seed)
+        encoder = yield from self._one_after_another((arm.encoder,) if arm.encoder else (), seed)
         last = yield from self._one_after_another(arm.stages, seed)
-        own = self._after(last, arm.run, self._own_rows(arm.run), seed)
+        own = arm.run
+        if encoder is not None:
+            voices = SpeakerVectors(encoder=str(self.home / encoder.folder_name))
+            own = replace(own, data=replace(own.data, voices=voices))
+        own = self._after(last, own, self._own_rows(own), seed)
         if teacher is not None:
             from overture.models.origin import taught_by
 
@@ -138,7 +144,7 @@ class Pretraining:
         runs: list[Run] = []
         costs: list[dict[str, Any]] = []
         for number, run in enumerate(self.chain(arm, seed)):
-            if number == len(arm.teacher) + len(arm.stages) and arm.kind != "trained":
+            if number == len(arm.earlier) and arm.kind != "trained":
                 break
             if run in runs:  # its teacher began as it did
                 continue

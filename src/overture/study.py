@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from overture.data.tokens import Tokens
+from overture.data.voices import SpeakerVectors
 from overture.run import Frontend, ModelSpec, Run
 from overture.tasks import Task, find_task
 
@@ -21,6 +22,7 @@ class Arm:
     kind: Literal["trained", "untrained", "input", "start"] = "trained"
     stages: tuple[Run, ...] = ()  # trained before `run`, on corpora of their own, each going on from the one before
     teacher: tuple[Run, ...] = ()  # trained likewise; the last one teaches `run`
+    encoder: Run | None = None  # trained before; its vectors tell `run` who speaks, see `data.voices`
     finetune_model: ModelSpec | None = (
         None  # the network that is fine-tuned, where it is another than was pre-trained; same weights
     )
@@ -43,8 +45,17 @@ class Arm:
             raise ValueError(f"arm {self.name!r} starts from its stages, so its run can have no start of its own")
         if self.teacher and self.kind != "trained":
             raise ValueError(f"arm {self.name!r} is {self.kind}, so nobody can teach it")
+        if self.encoder and (self.kind != "trained" or not isinstance(self.run.data.voices, SpeakerVectors)):
+            raise ValueError(
+                f"arm {self.name!r} is told no voices by a speaker encoder, so it can have none of its own"
+            )
         if self.rates and self.kind != "trained":
             raise ValueError(f"arm {self.name!r} is {self.kind}, so it has no rate to choose")
+
+    @property
+    def earlier(self) -> tuple[Run, ...]:
+        """All that is trained before `run`."""
+        return (*self.teacher, *((self.encoder,) if self.encoder else ()), *self.stages)
 
     def at_rate(self, rate: float) -> "Arm":
         """As it is trained with this rate alone; a second player's is its own."""
@@ -78,16 +89,22 @@ class Trial:
     label_minutes: float | None = None  # of training rows, drawn once for all arms; None: all
     label_rows: int | None = None  # the same in rows; one of the two
     called: str | None = None  # in tables; None: by its task, and by its labels too where a task comes more than once
+    heard: bool = False  # where voices are verified or made: training may hear the voices, though none of the rows; else it may not
     by: str | None = None  # a column by whose values the score is told too; every part has rows of each
     min_count: int = 10  # rows a class needs to take part
     gap: tuple[str, str, str] | None = None  # a column and two of its values, between which the gap is measured
     reach: str | None = None  # the arm to whose last score the others come sooner or later (`verdicts.savings`)
     vocoder: str | None = None  # a run folder that makes waves of what arms say, where they speak; None: Griffin-Lim
     outside: tuple[str, ...] = ()  # references of `tasks.outside` that stand beside the arms; they decide nothing
+    rates: tuple[float, ...] = ()  # of fine-tuning, tried by every arm alike; (): the task's own
 
     def __post_init__(self) -> None:
         if self.label_minutes is not None and self.label_rows is not None:
             raise ValueError(f"trial {self.task!r} has its labels in minutes and in rows: one of the two")
+        if self.heard and not self.definition.unheard:
+            raise ValueError(f"trial {self.task!r} makes no voices, so it does not matter whether they have been heard")
+        if self.rates and self.definition.features != "finetune":
+            raise ValueError(f"trial {self.task!r} fine-tunes nothing, so it has no rates")
         if self.reach is not None and self.definition.features != "masked":
             raise ValueError(f"trial {self.task!r} does not tell the FLOPs of an arm's way, so none can reach another")
 

@@ -90,9 +90,10 @@ class Labelled:
 
     @property
     def held(self) -> Table:
-        """The rows that arms are tuned and scored on, which no pre-training may hear; where voices are verified or made, all rows of these voices."""
+        """The rows that arms are tuned and scored on, which no pre-training may hear; where voices are verified or made that it
+        may not have heard, all rows of these voices."""
         held = self.table.take(np.concatenate([self.split.rows[part] for part in ("dev", "test")]))
-        if not self.task.unheard:
+        if not self.task.unheard or self.trial.heard:
             return held
         voices = set(values_of(held, "speaker"))
         return self.whole.take(np.flatnonzero([v in voices for v in values_of(self.whole, "speaker")]))

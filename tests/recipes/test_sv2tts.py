@@ -1,12 +1,15 @@
 """overture.recipes.sv2tts: the published size counted by hand, values that its sheet names, and what the recipe promises of its parts."""
 
+from dataclasses import replace
+
 import torch
 
 from overture.config import from_dict, to_dict
 from overture.data.phones import PHONES
 from overture.data.voices import SpeakerVectors
 from overture.models.synthesiser import Synthesiser
-from overture.recipes.sv2tts import default, published, tiny
+from overture.recipes.ge2e import TEST, TWELVE
+from overture.recipes.sv2tts import claim, default, published, tiny
 
 
 def test_the_published_size() -> None:
@@ -42,3 +45,38 @@ def test_said_sizes_are_counted() -> None:
     with torch.device("meta"):
         model = default().model.build(default().frontend)
     assert f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters" in (default.__doc__ or "")
+
+
+def test_arms_differ_in_who_tells_them_the_voice_alone() -> None:
+    arms = {a.name: a for a in claim().study.arms}
+    assert [a.kind for a in arms.values()] == ["input"] + ["trained"] * 4
+    bare = {
+        replace(
+            a.run,
+            data=replace(a.run.data, voices=None),
+            model=replace(a.run.model, voice=1),  # type: ignore[type-var]
+        ).fingerprint
+        for a in arms.values()
+    }
+    assert len(bare) == 1
+    encoders = {name: a.encoder for name, a in arms.items() if a.encoder}
+    assert list(encoders) == ["encoder of 4 voices", "encoder of 12 voices"]
+    for name, encoder in encoders.items():
+        assert arms[name].run.model.voice == encoder.model.embedding  # type: ignore[attr-defined]
+        assert encoder.data.matched is not None and f"of {len(encoder.data.matched.values)} voices" in name
+
+
+def test_the_judge_of_voices_tells_no_deciding_arm_the_voice() -> None:
+    """Of the sheet: who is like whom is not measured with the encoder that was given."""
+    decides = {name for pair in claim().expected for name in pair}
+    told = {a.name: a.run.data.voices for a in claim().study.arms if a.encoder is None and a.kind == "trained"}
+    assert {name for name, voices in told.items() if voices == SpeakerVectors()} == {"published encoder"}
+    assert "published encoder" not in decides
+
+
+def test_voices_are_judged_apart_as_heard_or_not() -> None:
+    unheard, heard, *_ = claim().study.trials
+    assert not unheard.heard and heard.heard
+    judged = {s.strip("'") for s in dict(unheard.parts)["test"].partition("(")[2].rstrip(")").split(", ")}
+    known = {s.strip("'") for s in dict(heard.parts)["test"].partition("(")[2].partition(")")[0].split(", ")}
+    assert judged == set(TEST) and known < set(TWELVE) and not judged & known

@@ -578,6 +578,17 @@ def test_a_reference_from_outside_stands_beside_and_decides_nothing(tmp_path: Pa
     assert "From outside, on the same rows: yamnet 0.517 [0.468, 0.568]." in results_markdown([with_it])
 
 
+def test_what_else_is_told_of_answers_stands_beside_as_means_over_seeds(tmp_path: Path) -> None:
+    seeds = [
+        {"value": 0.3, "eer": {"value": v, "interval": None}, "rate": 0.1, "dev": {"0.1": 0.2}} for v in (0.1, 0.2)
+    ]
+    with_it = a_result(task="asr", probes={"tera": seeds, "untrained": [{"value": 0.4}]})
+    page = write_comparison_report(with_it, {}, tmp_path / "with.html").read_text(encoding="utf8")
+    assert "Beside it, means over seeds. tera: eer 0.15.</p>" in page
+    assert "Beside it, means over seeds. tera: eer 0.15." in results_markdown([with_it])
+    assert "Beside it" not in results_markdown([a_result(task="asr")])
+
+
 def test_results_from_before_expected_was_recorded_are_read_by_their_recipes_claim() -> None:
     from overture.recipes.tera import claim
 

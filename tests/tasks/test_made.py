@@ -139,6 +139,11 @@ def test_scores_of_told_judges(table: Table, monkeypatch: pytest.MonkeyPatch, tm
     assert voice.others["wrong_speaker"]["value"] == pytest.approx(0.0) and voice.others["real_time"][
         "value"
     ] == pytest.approx(0.5)
+    assert voice.others["eer_of_recordings"]["value"] == 0.0 and voice.others["eer"]["value"] > 0.1
+    tones[2] = Wave(made.recording(table, 8, RATE), 0.55)
+    assert judged("synthesis-voice").others["eer"]["value"] == 0.0
+    tones[2] = Wave(made.recording(table, 4, RATE), 0.55)
+    hired.pop()
     sound = judged("copy-synthesis-sound")
     assert (
         sound.metric == "mos"
@@ -292,7 +297,7 @@ def test_a_study_of_vocoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fe
     assert made_now == ["griffin_lim", "copies", "copies"]  # once, for both tasks
     sound = result["also"]["copy-synthesis-sound"]
     assert set(sound["arms"]) == set(arms) and result["outside"]["copy-synthesis-sound"]["recording"]["value"] > 0
-    assert "p808" in sound["probes"]["trained"][0]["others"]
+    assert "p808" in sound["probes"]["trained"][0]
     for folder in tmp_path.glob("judged/judge-*"):
         listed = json.loads((folder / "audio" / "index.json").read_text())
         assert len(listed) == 3 and all((folder / "audio" / line["file"]).exists() for line in listed)

@@ -15,6 +15,7 @@ from overture.config import to_dict
 from overture.data.features import Waveform
 from overture.data.table import Table
 from overture.data.tokens import FILE, Tokens, keep
+from overture.data.voices import PUBLISHED, SpeakerVectors
 from overture.errors import OvertureError
 from overture.models.published import RECIPES, PublishedText, opened
 from overture.quantize.gumbel import Annealing
@@ -64,7 +65,7 @@ class Origin:
                 **({"characters": data["characters"]} if "characters" in data else {"hours": data["hours"]}),
                 "licences": data.get("licences", []),
             }
-            earlier = [one for of in ("start", "teacher") for one in (about.get(of) or {}).get("heard", [])]
+            earlier = [one for of in ("start", "teacher", "voices") for one in (about.get(of) or {}).get("heard", [])]
             annealing = [p["objective"]["temperature"] for p in config["players"] if annealed(p["objective"])]
             ended = Annealing(**annealing[0]).at(updates) if annealing else None
             return cls(folder, "run", config["model"], _frontend(folder, config), of, ended, [this, *earlier])
@@ -158,6 +159,15 @@ def said_of_teacher(run: Run, home: Path) -> dict[str, Any] | None:
         return None
     origin = Origin.open(run.teacher, home)
     return {"path": run.teacher, "weights": run.teacher_weights, "of": origin.of, "heard": origin.heard}
+
+
+def said_of_voices(run: Run) -> dict[str, Any] | None:
+    """Which run's vectors tell `run` who speaks, and whom that has heard, as it goes into `run.json`; None where no run of ours does."""
+    voices = run.data.voices
+    if not isinstance(voices, SpeakerVectors) or voices.encoder == PUBLISHED:
+        return None
+    origin = Origin.open(voices.encoder, Path())
+    return {"path": voices.encoder, "weights": voices.weights, "of": origin.of, "heard": origin.heard}
 
 
 def _frontend(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:

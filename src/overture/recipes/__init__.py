@@ -134,6 +134,13 @@ INDEX: dict[str, Entry] = {
         "text with paragraphs; few labels; cheap pre-training of a small BERT, RTS, C-RTS, SLM; pairs of sentences, answer selection, SSP, MSPP, "
         "classification of documents",
     ),
+    "sv2tts": Entry(
+        "sv2tts",
+        "Say a text in the voice that a speaker encoder hears in a recording",
+        "arXiv:1806.04558",
+        "text to speech in the voice of a few seconds of anybody, English; many speakers who each say little; voice cloning, Tacotron 2, d-vector, "
+        "SpeechT5, autoregressive mel",
+    ),
     "tera": Entry(
         "tera",
         "Reconstruct log-mel frames altered in time, frequency and magnitude",
@@ -195,4 +202,4 @@ def shapes(spec: str) -> Iterator[Run]:
     yield get(spec)
     for name in claims(spec.partition(":")[0]):
         for arm in claim(name).study.arms:
-            yield from (arm.run, *arm.stages, *arm.teacher)
+            yield from (arm.run, *arm.earlier)

@@ -42,6 +42,11 @@ TEST = ("ape", "bud", "chief", "john", "klunk", "lou", "oracle", "sec", "wedge",
 HOURS = 0.19  # of each arm
 
 
+def of(voices: tuple[str, ...]) -> str:
+    """SQL for the rows of these speakers."""
+    return "speaker IN (" + ", ".join(f"'{v}'" for v in voices) + ")"
+
+
 def published() -> Run:
     """The encoder of SV2TTS, 4.7 M parameters: 40 mels, 3 layers of 768 cells projected to 256, w = 10 at first, its gradient times .01, clip 3
     (GE2E, sections 2.1 and 3), 64 speakers with 10 utterances of 1.6 s.
@@ -108,9 +113,6 @@ def claim() -> Claim:
     def arm(name: str, voices: tuple[str, ...]) -> Arm:
         matched = Matched(column="speaker", values=voices, hours=HOURS / len(voices))
         return Arm(name=name, run=replace(base, data=replace(data, matched=matched)))
-
-    def of(voices: tuple[str, ...]) -> str:
-        return "speaker IN (" + ", ".join(f"'{v}'" for v in voices) + ")"
 
     return Claim(
         recipe="ge2e",

@@ -23,7 +23,7 @@ from overture.models.wav2vec2 import Wav2Vec2
 from overture.objectives.wav2vec2 import Contrastive
 from overture.quantize.gumbel import Annealing
 from overture.recipes import tera, wav2vec2
-from overture.recipes.wav2vec2 import EXEMPT, SMALL, TINY
+from overture.recipes.wav2vec2 import EXEMPT, KEEP, SMALL, TINY
 from overture.run import Data, Loop, Optim, Plan, Player, Run
 from overture.study import Arm, Claim, Study, Trial
 
@@ -38,12 +38,31 @@ CORPORA = (
     "overture data join multilingual fillets-ng tuxpaint asterisk-16k --latin --where \"kind NOT IN ('digit', 'letter') AND language <> 'ml'\"",
 )
 
-FIRST, ON = 1200, 600  # updates of the claims on recognition: of a start, and of going on from it
-# Twelve languages without those that the claims recognise, English and Czech; one run a seed serves both `hykist` and `ainu`.
+# The claims on recognition (this one, `ainu`, `gender_ssl`) share what follows.
+FIRST, ON = 800, 400  # updates of a start, and of going on from it
+RATES = (1e-3,)  # of fine-tuning: in all 15 sweeps of w2v-BERT's claim better than 3e-4, by .02 to .19 CER
+SLIM = replace(SMALL, conv_dim=(32, 32, 64, 64, 128, 128, 256))  # an update takes half the time
+COOLED = replace(  # within the first half of such a start
+    wav2vec2.default().players[0], objective=replace(KEEP, temperature=Annealing(factor=0.9965))
+)
+# Eleven languages without those that are recognised, English and Czech; one run a seed serves both `hykist` and `ainu`.
 MULTILINGUAL = replace(
     wav2vec2.default(),
-    data=Data(corpus="multilingual", where="language NOT LIKE 'en%' AND language <> 'cs'", min_seconds=0.5),
+    data=Data(
+        corpus="multilingual",
+        where="language NOT LIKE 'en%' AND language <> 'cs' AND rate >= 16000",  # the others are wideband in name only
+        min_seconds=0.5,
+    ),
+    model=SLIM,
+    players=(COOLED,),
     loop=replace(wav2vec2.default().loop, updates=FIRST),
+)
+DEV = "('man', 'prin', 'chef')"  # characters of the game that no pre-training and no other part hears
+TEST = "('naomi', 'frank', 'henry', 'death', 'zombie')"
+PARTS = (
+    ("train", f"speaker NOT IN {DEV} AND speaker NOT IN {TEST}"),  # without those that nobody is named for
+    ("dev", f"speaker IN {DEV}"),
+    ("test", f"speaker IN {TEST}"),
 )
 
 
@@ -84,16 +103,18 @@ def tiny() -> Run:
 
 
 def claim() -> Claim:
-    """Four starts with the same fine-tuning on a quarter of an hour of telephone speech, and two ways to hear 8 kHz.
+    """Four starts with the same fine-tuning on a quarter of an hour of telephone speech, and log-mel without any.
 
     English telephone speech is what `MULTILINGUAL` goes on with, and what "target only" hears from the beginning, for as many updates as both
-    stages together.
+    stages together. Voices of development and test rows are heard by no arm; nobody knows whose rows without a name are, so nor are these.
+
+    About an hour on two cores (7,000 CPU-s, counted from single timings: 3 x 800 updates at 16 kHz and 3 x 1,600 at 8 kHz of 32 s, 3 x 5
+    fine-tunings of 900 updates of 20 s, Whisper on 23 minutes). For that, against the sheet: one rate of fine-tuning, narrower
+    convolutions, and no arm that hears the telephone up-sampled.
     """
     on = default()
-    on = replace(on, loop=replace(on.loop, updates=ON))
-    up = replace(on, frontend=MULTILINGUAL.frontend, model=MULTILINGUAL.model)
+    on = replace(on, model=SLIM.for_rate(LINE.rate), loop=replace(on.loop, updates=ON))
     alone = replace(on, players=MULTILINGUAL.players, loop=replace(on.loop, updates=FIRST + ON))
-    first = MULTILINGUAL
     return Claim(
         recipe="hykist",
         text="Fine-tuned on 15 minutes of telephone speech, a wav2vec 2.0 of other languages that goes on with unlabelled telephone speech makes "
@@ -101,21 +122,23 @@ def claim() -> Claim:
         corpora=CORPORA,
         study=Study(
             corpus="amazon-queen-telephone",
-            where="duration > 0.4",
+            where=dict(PARTS)["train"],
             arms=(
                 Arm(name="log-mel, from scratch", run=tera.default(), kind="untrained"),
                 Arm(name="scratch", run=on, kind="untrained"),
                 Arm(name="target only", run=alone),
-                Arm(name="multilingual", run=on, kind="start", stages=(first,)),
-                Arm(name="continued", run=on, stages=(first,)),
-                Arm(name="continued, upsampled", run=up, stages=(first,)),
+                Arm(name="multilingual", run=on, kind="start", stages=(MULTILINGUAL,)),
+                Arm(name="continued", run=on, stages=(MULTILINGUAL,)),
             ),
             trials=(
                 Trial(
                     task="asr-finetune",
-                    where="duration between 0.5 and 10",
+                    corpus="amazon-queen-telephone",
+                    where="duration BETWEEN 0.5 AND 10",
+                    parts=PARTS,
                     label_minutes=15.0,
                     outside=("whisper-base",),
+                    rates=RATES,
                 ),
             ),
         ),
@@ -123,13 +146,15 @@ def claim() -> Claim:
         expected_also=(
             ("asr-finetune", "multilingual", "scratch"),
             ("asr-finetune", "target only", "scratch"),
-            ("asr-finetune", "continued", "continued, upsampled"),
             ("asr-finetune", "continued", "log-mel, from scratch"),
         ),
         deviations=(
-            f"{FIRST:,} updates of 32 s at 4 layers, H=256, and {ON} more, stand for XLSR-53 and its continuation.",
+            f"{FIRST:,} updates of 32 s at 4 layers, H=256 and 32 to 256 channels, and {ON} more, stand for XLSR-53 and its continuation.",
             "English acted dialogue of a game, sent through a band of 300 to 3400 Hz and mu-law, stands for Vietnamese calls of doctors.",
+            "Voices are told apart by character, and one actor may play several.",
             "CTC on characters, greedy, decides; the hybrid system of the thesis is the task 'hybrid'.",
+            "8 kHz are heard by a halved stride alone; up-sampling, the other way of the sheet, is not compared.",
+            "All arms are fine-tuned at one rate, 1e-3.",
             "The labelled recordings are among those that are continued on, for every arm that hears the target at all.",
         ),
     )

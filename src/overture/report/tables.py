@@ -162,6 +162,8 @@ def _metric_tables(part: Measured) -> list[str]:
     lines += [f"| {_cell(stop.name)} | – | – | {_cell(stop.text)} |" for stop in part.stopped]
     if part.outside:
         lines += ["", f"From outside, on the same rows: {_cell(', '.join(part.outside))}. Decides nothing."]
+    if part.beside:
+        lines += ["", f"Beside it, means over seeds. {_cell('; '.join(part.beside))}."]
     if part.differences:
         lines += ["", "| better | than | difference | 95 % interval | p | reading |", "|---|---|---:|---:|---:|---|"]
     for d in part.differences:

@@ -83,6 +83,7 @@ class Measured:
     differences: tuple[Difference, ...]
     stopped: tuple[Stopped, ...]
     outside: tuple[str, ...]  # "yamnet 0.52 [0.47, 0.57]": references that no arm is
+    beside: tuple[str, ...]  # "ge2e: eer 0.12, real time 0.31": what else is told of an arm's answers, means over seeds
     of_task: str  # the task itself, where `task` also says how many labels
     label_minutes: float | None
     label_rows: int | None
@@ -352,6 +353,7 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], resul
             + (f" [{fixed(found['ci95'][0], 3)}, {fixed(found['ci95'][1], 3)}]" if found.get("ci95") else "")
             for name, found in result.get("outside", {}).get(part.get("task"), {}).items()
         ),
+        beside=tuple(_beside(name, found) for name, found in part.get("probes", {}).items() if _scores(found)),
         of_task=str(part.get("of_task", part.get("task", ""))),
         label_minutes=part.get("label_minutes"),
         label_rows=part.get("label_rows"),
@@ -366,6 +368,17 @@ def _measure(metric: str, higher_is_better: bool, part: Mapping[str, Any], resul
             for name, runs in result.get("stopped", {}).items()
         ),
     )
+
+
+def _scores(seeds: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Of what stands beside a score in the JSON, what is a score itself, seed by seed."""
+    names = [n for n, found in seeds[0].items() if isinstance(found, Mapping) and finite(found.get("value"))]
+    return {n: [s[n]["value"] for s in seeds if n in s] for n in names}
+
+
+def _beside(arm: str, seeds: Sequence[Mapping[str, Any]]) -> str:
+    means = {name.replace("_", " "): sum(values) / len(values) for name, values in _scores(seeds).items()}
+    return f"{arm}: {', '.join(f'{name} {fixed(mean, 2)}' for name, mean in means.items())}"
 
 
 def _gap(arm: str, found: Mapping[str, Any]) -> Gap:

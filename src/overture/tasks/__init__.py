@@ -101,7 +101,7 @@ class Task:
 
     @property
     def unheard(self) -> bool:
-        """Whether training may hear no row of the speakers that are tuned or scored on."""
+        """Whether training may hear no row of the speakers that are tuned or scored on, unless a trial says that it may."""
         return self.features in ("verified", "copied", "synthesised")
 
     @property

@@ -25,16 +25,16 @@ from overture.data.split import normal
 from overture.data.table import Table
 from overture.data.vocoder_mel import VocoderMel
 from overture.errors import OvertureError
-from overture.recognise.units import normalise
 from overture.steps import Step
 from overture.tasks import Task, metrics
 from overture.tasks.metrics import Counts
 from overture.tasks.probe import ProbeResult
-from overture.tasks.synthesised import Judges, Made, judge
+from overture.tasks.synthesised import Judges, Made, compared, judge, verify
 
 Tell = Callable[[dict[str, Any]], None]
 WAVES = 40  # rows at most: a judge of words takes seconds for each
 SHOWN = 4  # waves that stay beside a result, to be listened to
+ENROLLED = 10  # recordings of a speaker at most that what is made is tried against, about as many as in SV2TTS
 VOICE = 1.0  # s of a recording that a voice is taken from, at least
 HEARD = VocoderMel()  # the mel of distances, whatever an arm's own is
 SCORE = {"wer": "wer", "similarity": "similarity", "mos": "overall"}  # by metric, of `synthesised.judge`
@@ -83,7 +83,7 @@ def chosen(task: Task, table: Table, test: np.ndarray, tell: Tell) -> list[Asked
     found = [Asked(r, r, r) for r in rows] if task.features == "copied" else _with_two_others(table, rows)
     if not found:
         raise OvertureError(
-            f"none of {len(test)} test rows of {table.name!r} can be judged by {task.name!r}: each needs a text with letters where words are "
+            f"none of {len(test)} test rows of {table.name!r} can be judged by {task.name!r}: each needs a text with words where words are "
             f"judged and, to be spoken, two other recordings of its speaker of {VOICE:g} s or more that say something else"
         )
     turns: dict[str, int] = defaultdict(int)
@@ -98,9 +98,10 @@ def chosen(task: Task, table: Table, test: np.ndarray, tell: Tell) -> list[Asked
 
 
 def _fits(row: dict[str, Any], task: Task) -> bool:
-    if task.features == "copied":
-        return task.metric != "wer" or bool(normalise(str(row["text"])))
-    return bool(normalise(str(row["text"]))) and row["duration"] >= VOICE
+    if task.features == "copied" and task.metric != "wer":
+        return True
+    words, _ = compared(str(row["text"]), row.get("language"))
+    return bool(words) and (task.features == "copied" or row["duration"] >= VOICE)
 
 
 def _with_two_others(table: Table, rows: list[int]) -> list[Asked]:
@@ -177,6 +178,7 @@ def score(
             wave=w.wave,
             rate=rate,
             text=str(v["text"]) if of == "words" else None,
+            language=v.get("language"),
             speaker=str(v["speaker"]),
             reference=recording(table, one.reference, rate) if of == "voice" else None,
             target=recording(table, one.row, rate),
@@ -188,8 +190,34 @@ def score(
     name = SCORE[task.metric]
     said = judged.items.column("written").to_pylist() if of == "words" else [""] * len(rows)
     found = Synthesised.as_it_is(task.metric, judged.scores[name], {**columns, "hypothesis": said}, began)
-    others = {k: v for k, v in judged.scores.items() if k != name}
-    return replace(found, others=_told(others), shown=shown, shown_rate=rate)
+    others = _told({k: v for k, v in judged.scores.items() if k != name})
+    if judges.voice is not None and judged.vectors is not None:
+        others |= _errors(judged.vectors, judged.speakers, _enrolled(table, rows, judges.voice))
+    return replace(found, others=others, shown=shown, shown_rate=rate)
+
+
+def _enrolled(table: Table, rows: Sequence[Asked], voice: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    """Vectors (M, E) of real recordings of each speaker, at most `ENROLLED`, none of which a generator is given as a prompt."""
+    speakers, prompts = {str(table.row(one.row)["speaker"]) for one in rows}, {one.prompt for one in rows}
+    found: dict[str, list[np.ndarray]] = {speaker: [] for speaker in sorted(speakers)}
+    free = np.flatnonzero([str(s) in speakers for s in table.numpy("speaker")])
+    for r in sorted(map(int, free), key=lambda r: _luck(table, r)):
+        own = found[str(table.row(r)["speaker"])]
+        if r not in prompts and len(own) < ENROLLED:
+            own.append(voice(recording(table, r, HEARD.rate)))
+    return {speaker: np.stack(own) for speaker, own in found.items() if len(own) >= 2}
+
+
+def _errors(vectors: np.ndarray, speakers: list[str], enrolled: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Equal error rates of `synthesised.verify`, of what was made and of real recordings; none where fewer than two speakers can be enrolled."""
+    known = [s in enrolled for s in speakers]
+    if len(enrolled) < 2 or not any(known):
+        return {}
+    claimed = verify(vectors[known], [s for s, k in zip(speakers, known) if k], enrolled)
+    return {
+        "eer": {"value": float(claimed.eer.eer), "interval": claimed.eer_interval},
+        "eer_of_recordings": {"value": float(claimed.real.eer), "interval": None},
+    }
 
 
 def distances(real: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> Counts:

@@ -400,6 +400,7 @@ def _describe(run: Run, folder: Path, training: Training, trainer: Trainer) -> N
         "data": data,
         "start": trainer.start,
         "teacher": origin.said_of_teacher(run, folder.parent),
+        "voices": origin.said_of_voices(run),
         "parameters": sum(p.numel() for p in trainer.state.model.parameters()),
         "precision": "bf16" if trainer.bf16 else "fp32",
         "device": str(trainer.engine.device)
