@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from overture.data.split import values_of
+from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.laboratory import check
 from overture.recipes import get
-from overture.recipes.hykist import LARGE, claim
+from overture.recipes.hykist import LARGE, MULTILINGUAL, claim
 from overture.run import Run
+
+from .installed import laboratory
 
 SIZES = ("tiny", "default", "published")
 
@@ -49,15 +53,42 @@ def test_starts_differ_in_their_weights_only() -> None:
     arms = {arm.name: arm for arm in claim().study.arms}
 
     def tuned(run: Run) -> tuple[object, ...]:
-        return run.frontend, run.model, run.data.max_seconds, run.loop.precision
+        return run.frontend, run.model, run.data, run.plan, run.loop.precision
 
     at_8_khz = [arms[name].run for name in ("scratch", "target only", "multilingual", "continued")]
     assert len({tuned(run) for run in at_8_khz}) == 1
-    assert tuned(arms["continued, upsampled"].run) != tuned(arms["continued"].run)  # two ways to hear 8 kHz
-    assert arms["continued"].stages == arms["multilingual"].stages == arms["continued, upsampled"].stages
+    assert at_8_khz[0].frontend.rate == 8000 and np.prod(at_8_khz[0].model.conv_stride) == 160
+    assert arms["continued"].stages == arms["multilingual"].stages
     (first,) = arms["continued"].stages
     assert arms["target only"].run.loop.updates == first.loop.updates + arms["continued"].run.loop.updates
+    assert arms["target only"].run.plan == first.plan  # of as many seconds
     assert first.frontend.rate == 16_000 and "language NOT LIKE 'en%'" in str(first.data.where)
+    assert first.model.for_rate(8000) == at_8_khz[0].model  # the halved stride is all that differs
+    assert len(claim().study.seeds) >= 3
+
+
+def test_the_temperature_of_a_start_falls_in_its_first_half() -> None:
+    temperature = MULTILINGUAL.players[0].objective.temperature
+    assert temperature.at(MULTILINGUAL.loop.updates // 4) > 0.5 == temperature.at(MULTILINGUAL.loop.updates // 2)
+
+
+def test_no_arm_hears_whom_it_is_tested_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = laboratory(claim(), tmp_path, monkeypatch, "amazon-queen-telephone", "multilingual")
+    (trial,) = lab.trials
+    parts = {part: trial.table.take(rows) for part, rows in trial.split.rows.items()}
+    for column in ("speaker", "text", "sha1"):
+        train, dev, test = (set(values_of(table, column)) for table in parts.values())
+        assert train and dev and test and not (train & dev or train & test or dev & test), column
+    assert trial.split.rule["shared"] == {"speaker": 0}
+    assert trial.table.take(trial.used()["train"]).hours * 60 == pytest.approx(15, abs=0.2)
+    tested = set(parts["dev"].numpy("speaker")) | set(parts["test"].numpy("speaker"))
+    whole = Table.open("amazon-queen-telephone")
+    assert set(whole.numpy("rate")) == {8000}
+    heard = Table.open(lab.pretraining.corpus)
+    assert set(heard.numpy("speaker")) == {v for v in whole.numpy("speaker") if v is not None} - tested
+    first = Table.open(next(lab.pretraining.chain(claim().study.arms[-1], 0)).data.corpus)
+    assert min(first.numpy("rate")) >= 16_000  # what counts as wideband is
+    assert not {v[:2] for v in first.numpy("language")} & {"en", "cs"}
 
 
 def test_the_claim_says_what_its_corpora_are_made_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

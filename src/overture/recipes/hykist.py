@@ -45,7 +45,7 @@ SLIM = replace(SMALL, conv_dim=(32, 32, 64, 64, 128, 128, 256))  # an update tak
 COOLED = replace(  # within the first half of such a start
     wav2vec2.default().players[0], objective=replace(KEEP, temperature=Annealing(factor=0.9965))
 )
-# Eleven languages without those that are recognised, English and Czech; one run a seed serves both `hykist` and `ainu`.
+# Thirteen languages without those that are recognised, English and Czech; one run a seed serves both `hykist` and `ainu`.
 MULTILINGUAL = replace(
     wav2vec2.default(),
     data=Data(
