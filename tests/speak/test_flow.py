@@ -102,6 +102,8 @@ def test_a_text_is_said_in_as_few_parts_as_fit(voice: FlowVoice, reference: Refe
     assert max(map(len, several)) + len(heard.known) <= (seconds - 0.1) * voice.frontend.frame_rate
     with pytest.raises(OvertureError, match=r"^'Good morning\.' would last .* divide it by a comma"):
         replace(voice, longest=len(heard.known) / voice.frontend.frame_rate + 0.2)._parts(text, heard)
+    (read,), (written,) = (voice._parts(text, heard) for text in ("Mr. Smith has 12.", "Mister Smith has twelve."))
+    assert np.array_equal(read, written)
 
 
 def test_a_text_is_cut_where_it_has_punctuation() -> None:

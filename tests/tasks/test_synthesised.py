@@ -8,7 +8,7 @@ import pytest
 
 from overture.errors import OvertureError
 from overture.models.dnsmos import Opinion
-from overture.tasks.synthesised import SILENCE, Claimed, Judges, Made, judge, verify
+from overture.tasks.synthesised import SILENCE, Claimed, Judges, Made, compared, judge, verify
 
 
 def made(name: str = "a", **more: object) -> Made:
@@ -75,6 +75,27 @@ def test_each_wave_is_scored_by_what_it_says_and_sounds_like() -> None:
     assert 0 <= low < 0.5 < high <= 1
 
 
+def test_words_are_compared_as_they_are_said() -> None:
+    """Whisper writes digits, money and abbreviations; of what nobody can read the words count as errors, and how often that was is told."""
+    told = Told(
+        "I have 12 apples.", "Mr. Smith paid $2.50 at 10:30.", "He was born in 1905", "mám dvanáct", "press 1/2 now"
+    )
+    items = [
+        made("digits", text="I have twelve apples"),
+        made("money", text="Mister Smith paid two dollars and fifty cents at ten thirty"),
+        made("asked", text="he was born in 1905!"),
+        made("czech", text="Mám 12.", language="cs"),
+        made("unread", text="Press one half now"),
+    ]
+    found = judge(items, told.judges())
+    assert found.items.column("errors").to_pylist() == [0, 0, 0, 0, 2]  # "press now" is left of the last
+    assert found.items.column("words").to_pylist() == [4, 11, 7, 2, 4]
+    assert found.items.column("written").to_pylist()[0] == "I have 12 apples."
+    assert found.scores["unread"].events.tolist() == [0, 0, 0, 0, 1]
+    assert "unread" not in judge(items[:1], Told("I have 13 apples").judges()).scores
+    assert compared("♪ la 3", None) == ("la", False) and compared("12!", "cs") == ("dvanáct", True)
+
+
 def test_the_control_is_the_reference_of_another_speaker() -> None:
     """Voices at 90, 90 and 45 degrees; references of a, a and b at 90, 90 and 0."""
     half, none = np.full(4_000, 0.5, np.float32), np.full(4_000, 1e-9, np.float32)
@@ -130,7 +151,7 @@ def test_intervals_draw_speakers_where_there_are_some() -> None:
 @pytest.mark.parametrize(
     "more, says",
     [
-        ({"text": "12!"}, "'a': its text has no letters"),
+        ({"text": "?!"}, "'a': its text has no words"),
         ({"wave": np.array([0.0, np.nan])}, "'a': its wave is not"),
         ({"wave": np.zeros((2, 5))}, r"shape \(2, 5\)"),
         ({"reference": np.zeros(0)}, "'a': its reference has no samples"),

@@ -12,7 +12,7 @@ SUFFIXES = (".flac", ".ogg", ".opus", ".wav")
 
 
 def speak(
-    text: Annotated[str, typer.Argument(help="What shall be said: English, digits and abbreviations written out.")],
+    text: Annotated[str, typer.Argument(help="What shall be said, in English.")],
     model: Annotated[
         Path, typer.Option("--with", metavar="RUN", help="A trained run that speaks, such as one of flow-tts.")
     ],

@@ -17,6 +17,7 @@ import numpy as np
 
 from overture.data.normal_mel import NormalMel
 from overture.data.phones import SILENCE, labels_at, phone_ids
+from overture.data.verbalise import verbalise
 from overture.data.vocoder_mel import VocoderMel
 from overture.errors import OvertureError
 from overture.models.durations import FILE, PhoneDurations
@@ -112,7 +113,7 @@ class FlowVoice:
             return self.durations.labels(pronounced(said), self.frontend.frame_rate, voice.pace)
 
         parts: list[str] = []
-        for clause in clauses(text):
+        for clause in clauses(verbalise(text, "en")):  # before it is cut, or "Mr." would be a clause
             longer = f"{parts[-1]} {clause}" if parts else clause
             if parts and len(labels(longer)) <= room:
                 parts[-1] = longer

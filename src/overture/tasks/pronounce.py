@@ -1,7 +1,7 @@
 """How a text is said: its phones by the dictionary of the aligner (pocketsphinx 5, extra `align`), so that what learnt from alignments can read it.
 
-The first pronunciation of each word, whatever its sense; silence at the ends and at punctuation, so also after an abbreviation. Digits must be
-written out, and words that the dictionary lacks are refused: nothing here guesses from spelling.
+The first pronunciation of each word, whatever its sense; silence at the ends and at punctuation. Numbers and abbreviations are read as
+`overture.data.verbalise` writes them out; words that the dictionary lacks are refused: nothing here guesses from spelling.
 """
 
 import re
@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from overture.data.phones import SILENCE
+from overture.data.verbalise import verbalise
 from overture.errors import OvertureError
 from overture.tasks import align
 
@@ -24,7 +25,7 @@ def pronounced(text: str) -> tuple[str, ...]:
         return dictionary.lookup_word(word) is not None
 
     phones = [SILENCE]
-    for part in PAUSE.split(text):
+    for part in PAUSE.split(verbalise(text, "en")):
         if not re.search(r"\w", part):
             continue
         found = align.words(part, known)

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from overture.data import audio
+from overture.data.verbalise import verbalise
 from overture.errors import MissingExtra, OvertureError
 from overture.models.dnsmos import Dnsmos, Opinion
 from overture.recognise.units import normalise
@@ -43,6 +44,7 @@ class Made:
     wave: np.ndarray  # without samples where the generator gave none: it is judged as silence
     rate: int  # Hz
     text: str | None  # that it should say; None: nobody asks
+    language: str | None = None  # of the text, BCP 47; None: English
     speaker: str  # whom it should sound like
     reference: np.ndarray | None = None  # of that speaker, and another recording than `target`: for a judge of voices
     target: np.ndarray | None = None  # the real recording of the text, where there is one
@@ -55,8 +57,8 @@ class Made:
                 raise OvertureError(f"{self.id!r}: its {name} is not (N,) finite samples, but of shape {wave.shape}")
             if wave is not None and name != "wave" and len(wave) == 0:
                 raise OvertureError(f"{self.id!r}: its {name} has no samples")
-        if self.text is not None and not normalise(self.text):
-            raise OvertureError(f"{self.id!r}: its text has no letters ({self.text!r}), so no word of it can be right")
+        if self.text is not None and not compared(self.text, self.language)[0]:
+            raise OvertureError(f"{self.id!r}: its text has no words ({self.text!r}), so none of it can be right")
         if self.target is not None and self.reference is not None and np.array_equal(self.target, self.reference):
             raise OvertureError(
                 f"{self.id!r}: the voice would be compared with the recording whose text is said. Take another of {self.speaker!r}"
@@ -66,6 +68,17 @@ class Made:
         """(N,) at 16 kHz: the "wave" or the "reference" as models hear it."""
         wave = audio.resample(np.asarray(getattr(self, name), dtype=np.float32), self.rate, RATE)
         return np.clip(wave, -1.0, 1.0) if len(wave) else np.zeros(SILENCE, np.float32)
+
+
+def compared(text: str, language: str | None) -> tuple[str, bool]:
+    """The words of a text as two are compared: as it is said in `language` (None: English), so that "12" is "twelve", without case and punctuation.
+
+    And whether it could be read so; where not, digits and symbols are left away, and what was said for them counts as an error.
+    """
+    try:
+        return normalise(verbalise(text, language)), True
+    except OvertureError:
+        return normalise(text), False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +128,10 @@ def look_for(of: Sequence[Of]) -> None:
 class Judged:
     """`scores`: of each the sums over waves whose ratio it is, as of every metric; a wave without a `target` or `seconds` has total 0 there.
 
-    Of the judges that were asked: wer, and means of similarity (cosine), wrong_speaker (that with the reference of the next wave of another speaker,
-    where there is one: the control), overall, signal, background and p808 (1 to 5). Of all: level (dBFS) and clipped (share of samples); length (of
-    real recordings') and real_time (seconds a second of speech) where any wave has what they need.
+    Of the judges that were asked: wer, unread where it is not 0 (share of waves whose text, or what was heard, cannot be read out: see `compared`),
+    and means of similarity (cosine), wrong_speaker (that with the reference of the next wave of another speaker, where there is one: the control),
+    overall, signal, background and p808 (1 to 5). Of all: level (dBFS) and clipped (share of samples); length (of real recordings') and real_time
+    (seconds a second of speech) where any wave has what they need.
     """
 
     items: pa.Table  # one row a wave, in their order
@@ -132,7 +146,7 @@ class Judged:
 
 
 def judge(made: Sequence[Made], judges: Judges) -> Judged:
-    """Scores of each wave. Both texts are compared by `recognise.units.normalise`: digits that Whisper writes count as errors.
+    """Scores of each wave. Both texts are compared as they are said: see `compared`.
 
     Raises OvertureError without waves, for two of one id, for a wave without a text or a reference that a judge needs, and for a judge whose
     vectors are not finite.
@@ -152,9 +166,13 @@ def judge(made: Sequence[Made], judges: Judges) -> Judged:
         if untold := [m.id for m in made if m.text is None]:
             raise OvertureError(f"{untold[0]!r}: nothing is told of what it should say, so its words cannot be judged")
         columns["written"] = list(judges.words(waves))
-        texts = [normalise(m.text or "") for m in made]
-        scores["wer"] = metrics.wer(texts, [normalise(text) for text in columns["written"]])
+        asked = [compared(m.text or "", m.language) for m in made]
+        heard = [compared(text, m.language) for text, m in zip(columns["written"], made, strict=True)]
+        scores["wer"] = metrics.wer([text for text, _ in asked], [text for text, _ in heard])
         columns |= {"errors": scores["wer"].events, "words": scores["wer"].totals}
+        unread = np.array([not (a and b) for (_, a), (_, b) in zip(asked, heard)])
+        if unread.any():
+            scores["unread"] = Counts(unread.astype(np.int64), np.ones(len(made), dtype=np.int64))
     if judges.voice is not None:
         if unknown := [m.id for m in made if m.reference is None]:
             raise OvertureError(f"{unknown[0]!r}: there is no reference to compare its voice with")
