@@ -5,13 +5,11 @@ probes and learning-rate sweeps; arms are compared seed by seed and utterance by
 spans both that over seeds and that over utterances. An arm whose pre-training a health rule has stopped, with whichever seed,
 is reported as stopped and takes part in no mean and no comparison.
 
-`trials` makes the labelled rows ready, `pretraining` trains the arms, `judging` judges each, `verdicts` says what the scores mean.
+`trials` makes the labelled rows ready, `pretraining` trains the arms, `judging` judges each, `verdicts` says what the scores mean, `provenance`
+where they come from.
 """
 
-import math
-import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow.parquet as pq
 
-from overture import ahead, jsonfile, judging, rates
+from overture import ahead, jsonfile, judging, provenance, rates
 from overture.config import fingerprint
 from overture.data.split import values_of
 from overture.data.table import Table, find_corpus
@@ -149,7 +147,12 @@ class Laboratory:
         table, rows = trial.packed()
         if trial.task.metric not in ("accuracy", "hter"):  # it learns nothing here, and no threshold is taken
             table, rows = table.take(rows["test"]), {"test": np.arange(len(rows["test"]))}
-        made_of = {"reference": name, "wheels": outside.wheels(name), "task": trial.task.name, **trial.mark(table, rows)}
+        made_of = {
+            "reference": name,
+            "wheels": outside.wheels(name),
+            "task": trial.task.name,
+            **trial.mark(table, rows),
+        }
         run = self.study.arms[0].run
         if trial.task.features == "spoken":  # its language model reads what the reference writes
             run = run.settled()
@@ -201,49 +204,10 @@ class Laboratory:
             "outside": outside,
             "stopped": stopped,
             "kinds": {a.name: a.kind for a in self.study.arms},
-            "audio": _listened(scores),
-            "data": self._data(),
-            **self._trainings(trained, stopped),
-            "commit": _commit(),
-        }
-
-    def _trainings(self, trained: dict[str, list[Trained]], stopped: dict[str, Any]) -> dict[str, Any]:
-        """The runs of each arm, what they have heard and what they cost. A run that several arms share is paid for once."""
-        folders = {
-            arm: [[self.home / run.folder_name for run in one.runs] for one in found] for arm, found in trained.items()
-        }
-        once = {
-            run.fingerprint: cost
-            for found in trained.values()
-            for one in found
-            for run, cost in zip(one.runs, one.costs)
-        }
-        return {
-            "runs": {arm: [chain[-1].name for chain in chains] for arm, chains in folders.items()},
-            "stages": {
-                arm: [[f.name for f in chain[:-1]] for chain in chains]
-                for arm, chains in folders.items()
-                if len(chains[0]) > 1
-            },
-            "heard": {arm: [_heard(folder) for folder in chains[0]] for arm, chains in folders.items()},
-            "moved": {
-                arm.name: [self.pretraining.moved(arm, seed) for seed in self.study.seeds]
-                for arm in self.study.arms
-                if arm.kind == "trained" and arm.stages and arm.name not in stopped
-            },
-            "pretraining_watch": {
-                arm: [_last_watched(chain[-1]) for chain in chains] for arm, chains in folders.items()
-            },
-            "cost_by_arm": {
-                arm: {k: float(np.mean([one.cost[k] for one in found])) for k in found[0].cost}
-                for arm, found in trained.items()
-                if arm not in stopped
-            },
-            "cost": {
-                "seconds": sum(c["seconds"] for c in once.values()),
-                "updates": int(sum(c["updates"] for c in once.values())),
-                "device": _device(),
-            },
+            "audio": provenance.of_audio(scores),
+            "data": provenance.of_data(self.pretraining, self.trials),
+            **provenance.of_trainings(self.pretraining, trained, stopped),
+            "commit": provenance.of_code(),
         }
 
     def _tell_stopped(self, stopped: dict[str, list[dict[str, Any]]], arm: Arm, folder: Path) -> None:
@@ -262,38 +226,6 @@ class Laboratory:
                 f"a health rule stopped the pre-training of {'the only arm' if len(trained) == 1 else 'every arm'}, "
                 f"so there is nothing to compare: {said}"
             )
-
-    def _data(self) -> dict[str, Any]:
-        study, view = self.pretraining.table, Table.open(self.pretraining.corpus)
-        others = {t.table.name: t.table for t in self.trials if t.table.name != study.name}
-        licences = {
-            str(v)
-            for table in (study, *others.values())
-            if "licence" in table.columns.column_names
-            for v in table.numpy("licence")
-        }
-        splits = []
-        for name, trial in zip(self.study.names, self.trials):
-            table, parts = trial.table, trial.split
-            splits.append(
-                {
-                    "task": name,
-                    **({"corpus": table.name, "fingerprint": table.fingerprint} if table.name in others else {}),
-                    "rule": parts.rule,
-                    "parts": parts.counts,
-                    "left_out": parts.left_out,
-                    "label_minutes": trial.trial.label_minutes,
-                    **({"label_rows": trial.trial.label_rows} if table.is_text else {}),
-                }
-            )
-        return {
-            "corpus": study.name,
-            "where": self.study.where,
-            **_extent(study),
-            "pretraining": _extent(view),
-            "splits": splits,
-            "licences": sorted(licences),
-        }
 
 
 def check(claim: Claim, home: Path, tell: Tell, processes: int = 1) -> dict[str, Any]:
@@ -368,38 +300,6 @@ def _groups(by: str | None, result: "ProbeResult", table: Table) -> "list[GroupR
     return by_group(result.counts, {by: [values[i] for i in result.predictions.column("id").to_pylist()]})
 
 
-def _heard(folder: Path) -> dict[str, Any]:
-    """What a run was trained on, in rows, hours or characters and, where it was matched or mixed by a column, by the values of that."""
-    said = jsonfile.read_object(folder / "run.json")
-    return {
-        "corpus": said["config"]["data"]["corpus"],
-        **{k: said["data"][k] for k in ("rows", "hours", "characters", "composition") if k in said["data"]},
-    }
-
-
-def _listened(scores: list[dict[str, list[Score]]]) -> dict[str, str]:
-    """Of each arm that was judged by what it said: the folder under home that holds recordings of its first seed, of the first such trial."""
-    return {
-        arm: found[0].detail["audio"]
-        for table in scores[::-1]
-        for arm, found in table.items()
-        if "audio" in found[0].detail
-    }
-
-
-def _extent(table: Table) -> dict[str, Any]:
-    size = {"characters": table.characters} if table.is_text else {"hours": table.hours}
-    return {"rows": len(table), **size, "fingerprint": table.fingerprint}
-
-
-def _last_watched(folder: Path) -> dict[str, float | None]:
-    """The watched numbers of a run's last logged update (None: not finite)."""
-    from overture.train.track import read_metrics
-
-    watched = [r["watch"] for r in read_metrics(folder) if r["kind"] == "update"]
-    return {n: v if math.isfinite(v) else None for n, v in watched[-1].items()} if watched else {}
-
-
 def _check_finetune_model(arm: Arm) -> None:
     """Raises OvertureError when an arm's pre-trained weights are not exactly those of the network that is to be fine-tuned."""
     if arm.finetune_model is None or arm.kind != "trained":
@@ -419,20 +319,3 @@ def _check_finetune_model(arm: Arm) -> None:
     said = [f"{what}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for what, names in wrong.items() if names]
     if said:
         raise OvertureError(f"arm {arm.name!r} cannot be fine-tuned in another network than its own: {'; '.join(said)}")
-
-
-def _device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    return f"{os.cpu_count()} CPU cores"
-
-
-def _commit() -> str | None:
-    """The commit of this checkout, with '+' when it has changes; None for an installed package."""
-    here = Path(__file__).parent
-    found = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+"], capture_output=True, text=True
-    )
-    return found.stdout.strip() or None if found.returncode == 0 else None
