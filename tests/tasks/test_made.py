@@ -40,9 +40,7 @@ def table(tmp_path: Path) -> Table:
         for i in range(4):
             time = np.arange(int(1.1 * RATE)) / RATE
             sf.write(tmp_path / f"{speaker}{i}.wav", 0.2 * np.sin(2 * np.pi * (200 + 200 * k + i) * time), RATE)
-            text = (
-                "?!" if (k, i) == (0, 0) else "Same words." if k == 2 and i < 2 else f"Word {'abcd'[i]} of {speaker}"
-            )
+            text = "?!" if (k, i) == (0, 0) else "Same words." if k == 2 and i < 2 else f"Word {'abcd'[i]} of {speaker}"
             rows.append(
                 {"id": f"{speaker}{i}", "audio": f"{speaker}{i}.wav", "duration": 1.1, "speaker": speaker, "text": text}
             )
