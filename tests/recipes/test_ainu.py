@@ -1,5 +1,6 @@
 """overture.recipes.ainu: the published size, and the factorial."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from overture.data.table import Table
 from overture.recipes import get
 from overture.recipes.ainu import claim
 from overture.recipes.hykist import MULTILINGUAL
+from overture.recognise.units import normalise
 
 from .installed import laboratory
 
@@ -86,4 +88,6 @@ def test_labels_of_other_languages_are_added_to_the_same_of_the_target(
         added = table.take(np.setdiff1d(more["train"], rows["train"]))
         assert "cs" not in set(added.numpy("language")) and len(set(added.numpy("speaker"))) == 2
         hours[also] = added.hours
+        scripts = {unicodedata.name(c).split()[0] for text in table.numpy("text") for c in normalise(text)}
+        assert "LATIN" in scripts and not scripts & {"CYRILLIC", "GREEK"}  # one alphabet
     assert len(hours) == 2 and max(hours.values()) < 1.05 * min(hours.values())  # related and unrelated as much

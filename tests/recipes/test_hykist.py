@@ -65,6 +65,8 @@ def test_starts_differ_in_their_weights_only() -> None:
     assert first.frontend.rate == 16_000 and "language NOT LIKE 'en%'" in str(first.data.where)
     assert first.model.for_rate(8000) == at_8_khz[0].model  # the halved stride is all that differs
     assert len(claim().study.seeds) >= 3
+    (trial,) = claim().study.trials
+    assert trial.task == "hybrid" or any("CTC" in said and "hybrid" in said for said in claim().deviations)
 
 
 def test_the_temperature_of_a_start_falls_in_its_first_half() -> None:
