@@ -63,9 +63,11 @@ def test_sentences_are_said_one_by_one_as_the_voice_sets_it(tmp_path: Path, monk
         return told
 
     monkeypatch.setattr(piper, "session", opened)
-    monkeypatch.setattr(piper, "sentences", lambda text, language: text.split("|") if text else [])
+    monkeypatch.setattr(piper, "sentences", lambda text, language: text.split(";") if text else [])
     voice = Piper(3)
-    assert voice("a|c").tolist() == np.repeat([1, 0, 14, 0, 2, 1, 0, 16, 0, 2], 2).tolist()
+    with pytest.raises(OvertureError, match="'1/2' cannot be read"):
+        voice("1/2")
+    assert voice("a;c").tolist() == np.repeat([1, 0, 14, 0, 2, 1, 0, 16, 0, 2], 2).tolist()
     assert voice.rate == 22_050 and seeds == [3] and told.scales == [[0.5, 1.0, 0.75]] * 2
     with pytest.raises(OvertureError, match="nothing to say in ''"):
         voice("")

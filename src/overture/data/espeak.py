@@ -17,14 +17,14 @@ UTF8, IPA = 1, 2  # how espeak-ng is given a text, and gives phones
 MARKS = {mark: mark for mark in ",;:.!?"} | {"–": ";", "—": ";", "…": ";"}
 ENDS = ".!?"  # of a sentence
 _LAST = re.compile(rf"([{''.join(MARKS)}])[\s\"'”’»)\]]*$")
-_TITLE = re.compile(r"\b(mr|mrs|ms|dr|st)\.\s*$", re.IGNORECASE)  # their dot ends nothing
 _SWITCH = re.compile(r"\([a-z-]+\)")  # to another language and back: "(fr)ʃɑ̃s(en)"
 
 
 def sentences(text: str, language: str) -> list[str]:
     """ "Well, you see. No?" -> ["wˈɛl, juː sˈiː.", "nˈoʊ?"]. Words are parted by spaces, and a text that ends without a mark has none at its end.
 
-    Empty where nothing is to be said. `language`: espeak-ng's name, such as "en-us".
+    Empty where nothing is to be said. A dot counts as an end also after "Mr": `data.verbalise` writes such words out.
+    `language`: espeak-ng's name, such as "en-us".
     Raises MissingExtra; OvertureError where espeak-ng does not speak the language.
     """
     espeak = _espeak(language)
@@ -50,7 +50,7 @@ def sentences(text: str, language: str) -> list[str]:
 
 
 def _mark(clause: str) -> str:
-    last = None if _TITLE.search(clause) else _LAST.search(clause)
+    last = _LAST.search(clause)
     return MARKS[last[1]] if last else ""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from overture import jsonfile
 from overture.data.espeak import sentences
+from overture.data.verbalise import verbalise
 from overture.errors import OvertureError
 from overture.models.onnx_session import session
 from overture.models.sources import installed, member
@@ -46,9 +47,10 @@ class Piper:
     def __call__(self, text: str) -> np.ndarray:
         """(N,) float32 in -1..1 at `rate`.
 
-        Raises OvertureError where nothing is to be said, or a phone is unknown; MissingExtra without espeak-ng.
+        Raises OvertureError where nothing is to be said, something cannot be read (`data.verbalise`), or a phone is unknown; MissingExtra without
+        espeak-ng.
         """
-        spoken = sentences(text, self._language)
+        spoken = sentences(verbalise(text, "en"), self._language)
         if not spoken:
             raise OvertureError(f"there is nothing to say in {text!r}")
         return np.concatenate([self._say(ids(phones, self._symbols)) for phones in spoken])

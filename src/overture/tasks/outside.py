@@ -13,7 +13,7 @@ import numpy as np
 
 from overture.data.table import Table
 from overture.errors import MissingExtra, OvertureError, near
-from overture.models import ge2e, piper
+from overture.models import ge2e, kokoro, piper
 from overture.models.sources import SOURCES
 from overture.run import Run
 from overture.tasks import Task, made, spoken, verification, whisper, yamnet
@@ -34,7 +34,7 @@ class Voice(Protocol):
     rate: int  # Hz
 
     def __call__(self, text: str) -> np.ndarray:
-        """(N,) float32 in -1..1 at `rate`. Raises OvertureError where it cannot say that."""
+        """(N,) float32 at `rate`. Raises OvertureError where it cannot say that."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ REFERENCES: dict[str, Callable[[Table], np.ndarray] | Writes | Says | Recordings
     "whisper-base": Writes("whisper-base"),
     "whisper-tiny-en": Writes("whisper-tiny-en"),
     "piper": Says(piper.MODEL, piper.Piper),
+    "kokoro": Says(kokoro.MODEL, lambda seed: kokoro.Kokoro()),
     "recording": Recordings(),
 }
 
@@ -73,7 +74,7 @@ def reference(
     tell: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> ProbeResult:
     """The reference `name` on one trial: "yamnet" and "ge2e" (accuracy, hter), "whisper-base", "whisper-tiny-en" (cer, wer; closure: what
-    the language model of `run` makes of what they write), "recording" (where `task` judges waves), "piper" (of a text: words and sound).
+    the language model of `run` makes of what they write), "recording" (where `task` judges waves), "piper" and "kokoro" (of a text: words, sound).
 
     `table`, `rows` (train, dev, test: row numbers in it) and `target` as in `classify`, `metric` as the task has it; whole recordings are read,
     however long. `tell` is told what a reader of the score has to know. Raises OvertureError for an unknown name, one that another
