@@ -12,7 +12,7 @@ from overture.data.source import Cached
 from overture.data.table import Table
 from overture.run import Run
 from overture.study import Arm
-from overture.tasks import Task
+from overture.tasks import Task, suits
 from overture.trials import Labelled
 from overture.verdicts import first_answers, sides, word_errors
 
@@ -47,7 +47,8 @@ def plays(arm: Arm, task: Task) -> bool:
 
 
 def check(arm: Arm, task: Task) -> None:
-    """Raises OvertureError for an arm that makes no such waves as `task` judges."""
+    """Raises OvertureError for an arm that makes no such waves as `task` judges, and see `tasks.suits`."""
+    suits(task, arm.run)
     if task.features in ("copied", "synthesised"):
         from overture.tasks.makers import mel_of
 

@@ -32,9 +32,8 @@ def measured(
     from overture.tasks.metrics import seeds_interval
 
     task = trial.definition
-    if (
-        task.features != "aligned" and task.metric != "f1"
-    ):  # there, each counts its own frames, or the spans that it found
+    # There, each counts its own frames, the spans that it found, or what the text is worth to its own language model.
+    if task.features != "aligned" and task.metric not in ("f1", "closure"):
         for arm, found in scores.items():
             first = next(iter(scores.values()))[0].totals
             if any(not np.array_equal(s.totals, first) for s in found):

@@ -115,7 +115,7 @@ def compare(
     from overture.report import comparison_table, write_comparison_report
     from overture.report.sounds import of_result
     from overture.study import Arm, Study, Trial
-    from overture.tasks import find_task, fits
+    from overture.tasks import find_task, fits, suits
 
     amount, unit = parse_budget(budget)
     amounts: list[dict[str, Any]] = [{}] if labels is None else parse_labels(labels)
@@ -133,7 +133,9 @@ def compare(
                 raise OvertureError(
                     f"{name} {'reads text' if run.on_text else 'hears speech'}, and corpus {data!r} is {'text' if text else 'speech'}"
                 )
-            runs_of[name] = replace(run, data=replace(run.data, corpus=data, where=where), start=start)
+            for named in tasks:
+                suits(find_task(named), run)
+            runs_of[name] = replace(run, data=replace(run.data, corpus=data, where=where), start=start).settled()
         trained = {name: run for name, run in runs_of.items() if run.start is None}
         if trained:
             live.record({"kind": "stage", "text": f"how many updates are {budget}? ({', '.join(trained)})"})

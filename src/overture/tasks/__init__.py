@@ -11,9 +11,12 @@ makes them), `transcripts` looks for rows that cannot be learnt, `ctc` holds the
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from overture.errors import OvertureError, near
+
+if TYPE_CHECKING:
+    from overture.run import Run
 
 METRICS = {
     "accuracy": "accuracy",
@@ -448,6 +451,18 @@ def fits(task: Task, text: bool, corpus: str) -> None:
         from overture.tasks.synthesised import look_for
 
         look_for((task.judge,))
+
+
+def suits(task: Task, run: "Run") -> None:
+    """Raises OvertureError for a run that hears and reads where `task` asks it nothing, and for any other where it does."""
+    if run.hears_and_reads == (task.features == "spoken"):
+        return
+    asked = ", ".join(t.name for t in TASKS.values() if t.features == "spoken")
+    if run.hears_and_reads:
+        raise OvertureError(
+            f"a run of {run.recipe} answers to speech, which task {task.name!r} does not judge: --task takes {asked}"
+        )
+    raise OvertureError(f"a run of {run.recipe} does not answer to speech: {asked} are for runs such as blsp")
 
 
 def find_task(name: str) -> Task:
