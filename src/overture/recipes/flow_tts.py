@@ -108,8 +108,8 @@ def claim() -> Claim:
             ),
             trials=(
                 Trial(task="synthesis-voice", where=said, outside=("recording",)),
-                Trial(task="synthesis", where=said, outside=("recording",)),
-                Trial(task="synthesis-sound", where=said, outside=("recording",)),
+                Trial(task="synthesis", where=said, outside=("recording", "piper")),
+                Trial(task="synthesis-sound", where=said, outside=("recording", "piper")),
             ),
         ),
         expected=(("32 evaluations", "4 evaluations"),),
