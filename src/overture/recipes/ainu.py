@@ -77,9 +77,9 @@ def claim() -> Claim:
     Czech is the target; Russian and Bulgarian, in Latin letters, are the related languages and Spanish and Greek the others, 38 minutes
     each by two voices of one corpus. Every fine-tuning makes the same updates of the same length.
 
-    About 50 minutes on two cores (6,000 CPU-s, counted from single timings: 3 x 400 updates of 32 s, 3 x 7 fine-tunings of 900 updates of 20 s,
-    and, where `hykist` has not been checked in the same folder, 3 x 800 updates of its start). For that, against the sheet: five minutes of
-    labels and not fifteen beside them, one rate of fine-tuning, narrower convolutions.
+    About an hour on two cores (6,900 CPU-s, counted from single timings: 3 x 400 updates of 32 s, 3 x 7 fine-tunings of 900 updates of 20 s,
+    and 1,200 more where `hykist`, whose start it is, has not been checked in the same folder of runs). For that, against the sheet: five
+    minutes of labels and not fifteen beside them, one rate of fine-tuning, narrower convolutions.
     """
     on = replace(default(), model=SLIM, loop=replace(default().loop, updates=ON))
     languages = {"": None, " + related": ("ru", "bg"), " + unrelated": ("es", "el")}

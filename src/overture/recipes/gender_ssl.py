@@ -57,7 +57,7 @@ def claim() -> Claim:
     """Women only, men only, both: equal hours and updates, voices of the same three corpora. Fine-tuned on half an hour of Czech by one
     woman and one man, whom no arm has heard before; and as frozen features.
 
-    About an hour on two cores (6,700 CPU-s, counted from single timings: 3 x 3 x 600 updates of 32 s, 3 x 4 fine-tunings of 900 updates of
+    About an hour on two cores (7,000 CPU-s, counted from single timings: 3 x 3 x 600 updates of 32 s, 3 x 4 fine-tunings of 900 updates of
     20 s, 3 x 4 probes). For that: half the updates of before, one rate of fine-tuning, narrower convolutions.
     """
     base = wav2vec2.default()
