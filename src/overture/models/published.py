@@ -157,7 +157,7 @@ SIZES: dict[str, Callable[[Any], Spec]] = {"bert": _bert, "gpt2": _gpt2, "llama"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and its report of what did not fit, which is in our own."""
+    """Without transformers' progress bars, its report of what did not fit, which is in our own, and its advice."""
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -7,8 +7,7 @@ weights; they are written as float32, which holds the same numbers and is what a
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from overture.errors import OvertureError, near
 from overture.models import ctranslate2
+from overture.models.published import quiet
 
 RATE, HOP = 16_000, 160  # Hz, samples of a log-mel frame; an encoder's position stands for two frames
 LAYOUT = ("WhisperSpec", 3)
@@ -73,7 +73,7 @@ class Whisper:
         if not (folder / "config.json").exists():
             raise OvertureError(f"{folder} holds no model: 'overture models get whisper-base' installs one.")
         try:
-            with _quiet():
+            with quiet():
                 model = WhisperForConditionalGeneration.from_pretrained(
                     folder, dtype=torch.float32, local_files_only=True
                 )
@@ -100,7 +100,7 @@ class Whisper:
         # A batch lasts as long as its longest text.
         order = np.argsort([len(part) for _, part in windows], kind="stable")
         heard: dict[int, tuple[str, str]] = {}
-        with torch.inference_mode(), _quiet():
+        with torch.inference_mode(), quiet():
             for start in range(0, len(order), batch):
                 now = order[start : start + batch].tolist()
                 found = self._batch([windows[j][1] for j in now], [languages[windows[j][0]] for j in now])
@@ -137,22 +137,6 @@ class Whisper:
         # Each is cut at its own bound, so that a text does not depend on what it shares a batch with.
         texts = self.processor.batch_decode([x[:n] for x, n in zip(ids.tolist(), most)], skip_special_tokens=True)
         return [(text.strip(), code) for text, code in zip(texts, spoken)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars, and its advice on `generate`, whose settings are those of the published models."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def transcribe(
@@ -257,7 +241,7 @@ def rebuild(model_bin: Path, given: dict[str, Any], tokens: dict[str, Any], word
         max_length=sizes["max_target_positions"],
         return_timestamps=False,
     )
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder)
         _save_processor(tokens, words, sizes, folder)
 
