@@ -32,6 +32,12 @@ def test_marks_stand_where_espeak_pauses(text: str, expected: list[str]) -> None
 
 
 @with_espeak
+def test_letters_of_a_phone_are_tied() -> None:
+    assert sentences("Change, a balloon.", "en-us", tie="^") == ["t^ʃˈe^ɪnd^ʒ, ɐ bəlˈuːn."]
+    assert sentences("Change, a balloon.", "en-us") == ["tʃˈeɪndʒ, ɐ bəlˈuːn."]
+
+
+@with_espeak
 def test_two_languages_do_not_disturb_each_other() -> None:
     assert sentences("Jak se máš?", "cs") == ["jˈak se mˈaːʃ?"]
     assert sentences("See.", "en-us") == ["sˈiː."]

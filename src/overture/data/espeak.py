@@ -12,7 +12,7 @@ from typing import Any
 
 from overture.errors import MissingExtra, OvertureError
 
-UTF8, IPA = 1, 2  # how espeak-ng is given a text, and gives phones
+UTF8, IPA, TIE = 1, 2, 1 << 7  # how espeak-ng is given a text, and gives phones
 # What espeak-ng pauses at, as the marks that stand among the phones; a dash and "..." in one character are semicolons to it.
 MARKS = {mark: mark for mark in ",;:.!?"} | {"–": ";", "—": ";", "…": ";"}
 ENDS = ".!?"  # of a sentence
@@ -20,11 +20,11 @@ _LAST = re.compile(rf"([{''.join(MARKS)}])[\s\"'”’»)\]]*$")
 _SWITCH = re.compile(r"\([a-z-]+\)")  # to another language and back: "(fr)ʃɑ̃s(en)"
 
 
-def sentences(text: str, language: str) -> list[str]:
+def sentences(text: str, language: str, *, tie: str = "") -> list[str]:
     """ "Well, you see. No?" -> ["wˈɛl, juː sˈiː.", "nˈoʊ?"]. Words are parted by spaces, and a text that ends without a mark has none at its end.
 
     Empty where nothing is to be said. A dot counts as an end also after "Mr": `data.verbalise` writes such words out.
-    `language`: espeak-ng's name, such as "en-us".
+    `language`: espeak-ng's name, such as "en-us"; `tie`: a character that is to join the letters of one phone ("^": "d^ʒˈe^ɪ").
     Raises MissingExtra; OvertureError where espeak-ng does not speak the language.
     """
     espeak = _espeak(language)
@@ -33,8 +33,9 @@ def sentences(text: str, language: str) -> list[str]:
     start = ctypes.addressof(buffer)
     at = ctypes.c_char_p(start)
     found, sentence, read = [], "", 0
+    mode = IPA | TIE | ord(tie) << 8 if tie else IPA
     while at.value is not None:  # a clause at a time, until espeak-ng has set it to null
-        phones = espeak.text_to_phonemes(ctypes.byref(at), UTF8, IPA).decode()
+        phones = espeak.text_to_phonemes(ctypes.byref(at), UTF8, mode).decode()
         end = ctypes.cast(at, ctypes.c_void_p).value
         to = len(whole) if end is None else end - start
         # espeak-ng has read the first character of what follows, too, or a byte of it.

