@@ -110,6 +110,38 @@ def test_what_is_heard_matters_and_teaches_the_adapter(model: SpeechTextModel) -
     assert all(p.grad is None for p in model.lm.parameters())
 
 
+def test_after_training_speech_of_another_or_silence_costs_more() -> None:
+    """Four things are said, each answered its way; on utterances that were not trained. The language model stays as it is, and random,
+    with weights so large that what it reads decides what it says."""
+    torch.manual_seed(0)
+    model = replace(SPEC, lm=replace(SPEC.lm, init=0.4)).build(FRONTEND)  # type: ignore[type-var]
+    generator = np.random.default_rng(0)
+    kinds = generator.normal(0, 1, (4, 20))
+    answers = generator.integers(10, 290, (4, 2)).tolist()
+
+    def said(kind: int) -> np.ndarray:
+        return (kinds[kind] + generator.normal(0, 0.3, (int(generator.integers(9, 14)), 20))).astype(np.float32)
+
+    def given(source: list[np.ndarray]) -> Batch:
+        parts = [rendered([5, 9], SPEC.adapter.steps(len(source[i])), [7, *answers[i]]) for i in range(4)]
+        return batch(*(Rendered(p.ids, p.learnt, p.audio, (Heard(i),)) for i, p in enumerate(parts)), source=source)
+
+    def cost(source: list[np.ndarray]) -> torch.Tensor:
+        loss = Answers()(model, given(source), None)  # type: ignore[arg-type]
+        return loss.sum / loss.targets
+
+    model.lm.requires_grad_(False)
+    optimizer = torch.optim.Adam(model.adapter.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        cost([said(k) for k in range(4)]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        held = [said(k) for k in range(4)]
+        own, other, silence = (float(cost(s)) for s in (held, held[1:] + held[:1], [h * 0 for h in held]))
+    assert own + 0.3 < min(other, silence)
+
+
 def test_packed_samples_do_not_see_each_other(model: SpeechTextModel) -> None:
     source = features(11, 15)
     parts = [rendered([5, 9], SPEC.adapter.steps(11), [7, 8, 5]), rendered([5, 60], SPEC.adapter.steps(15), [99, 5])]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,10 @@ from overture.data.sample import Respond
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.models.speech_text import SpeechTextModel
+from overture.recipes import blsp
 from overture.run import Run
 from overture.tasks import find_task, spoken
+from overture.tasks.outside import reference
 from overture.tasks.spoken import OPTIONS, Listener, judge, questions
 from tests.train.test_samples import RUN
 
@@ -117,10 +120,39 @@ def test_answers_are_the_networks(model: SpeechTextModel, table: Table) -> None:
     assert together == [listener.answers([s], tokens=4)[0] for s in samples]
 
 
-def test_the_prompts_of_other_tasks_are_not_trained(table: Table) -> None:
-    assert isinstance(RUN.data.sample, Respond)
-    for instruction in (spoken.ASK_WORD, spoken.ASK_REPEAT):
-        assert instruction not in (RUN.data.sample.instruction, RUN.data.sample.behind)
+def test_the_prompts_of_other_tasks_are_in_no_training_data() -> None:
+    """Of no size, of no arm of the claim."""
+    arms = [arm.run for arm in blsp.claim().study.arms]
+    row = {**Table.open("embedded").row(0), "continuation": "it is late"}
+    for run in (blsp.published(), blsp.default(), blsp.tiny(), *arms):
+        assert isinstance(run.data.sample, Respond)
+        told = "".join(str(s.payload) for s in run.data.sample.like("text")(row, 0)).lower()
+        for asked in (spoken.ASK_WORD, spoken.ASK_REPEAT):
+            assert asked.strip(' "').lower() not in told
+    texts = Table.open("embedded").columns.column("text").to_pylist()
+    for asked in (spoken.ASK_WORD, spoken.ASK_REPEAT):
+        assert not any(asked.strip(' "').lower() in str(text).lower() for text in texts)
+
+
+def test_the_cascade_reads_what_the_recogniser_writes(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim asks for it. Whoever recognises all is worth what the text is; whoever hears always the same closes nothing."""
+    gap = blsp.claim().study.trials[0]
+    assert gap.task == "gap-closure" and "whisper-base" in gap.outside
+    said = [str(table.row(int(r))["text"]) for r in TEST]
+
+    def score(written: list[str]) -> dict[str, np.ndarray]:
+        heard = [SimpleNamespace(text=f" {t}") for t in written]
+        monkeypatch.setattr("overture.tasks.whisper.transcripts", lambda *_: heard)
+        told = {"metric": "closure", "run": RUN, "task": find_task("gap-closure")}
+        found = reference("whisper-base", table, "continuation", {"test": TEST}, seed=0, **told)  # type: ignore[arg-type]
+        return {n: found.predictions.column(n).to_numpy() for n in found.predictions.column_names if n != "id"}
+
+    right = score(said)
+    np.testing.assert_allclose(right["nats_speech"], right["nats_text"], rtol=1e-4)
+    same = score(["the same"] * len(TEST))
+    np.testing.assert_allclose(same["nats_speech"], same["nats_exchanged"], rtol=1e-4)
+    np.testing.assert_allclose(same["nats_text"], right["nats_text"], rtol=1e-4)
+    assert (np.abs(same["nats_speech"] - right["nats_speech"]) > 1e-3).any()
 
 
 def test_a_run_that_does_not_hear(model: SpeechTextModel, table: Table) -> None:

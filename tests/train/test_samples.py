@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from overture.errors import OvertureError
 from overture.models.adapters import ConvGlu
 from overture.models.speech_text import SpeechText
 from overture.models.text import Llama
-from overture.objectives.answers import Answers
+from overture.objectives.answers import Answers, answer_losses
 from overture.run import Data, Loop, Plan, Player, Run
 from overture.train.examples import Training, kind_of
 from overture.train.samples import Samples, exchanged, packing
@@ -50,6 +51,27 @@ def test_lengths_are_those_of_what_is_given(samples: Samples) -> None:
     assert slots.tolist() == RUN.model.adapter.steps(batch.audio_lengths).tolist()  # type: ignore[attr-defined]
     model = RUN.model.build(RUN.frontend)
     assert model.hidden(batch).shape == (*batch.x.shape, 16)
+
+
+def test_the_answer_and_its_end_are_learnt_and_nothing_else_is(samples: Samples) -> None:
+    """By the ids, and by where the loss has a gradient: neither the instruction, nor what is heard, nor padding."""
+    indices = np.array([0, 3, 5])
+    batch = samples.batch(indices, Draws(0, 0))
+    learnt = batch.channels["learnt"] > 0
+    tokens: Tokens = RUN.frontend.tokens  # type: ignore[union-attr]
+    for i, row in enumerate(indices):
+        said = str(samples.table.row(int(row))["text"])
+        answer = tokens.tokenizer().encode(said, add_special_tokens=False).ids
+        assert batch.x[i][learnt[i]].tolist() == [*answer, tokens.special.end]
+    heard = batch.channels["audio"] >= 0
+    assert heard.any() and not (learnt & heard).any() and not (learnt & ~batch.valid).any()
+    model = RUN.model.build(RUN.frontend)
+    hidden = model.hidden(batch).detach().requires_grad_()
+    answer_losses(model, hidden, batch)[0].backward()
+    assert hidden.grad is not None
+    decides = torch.zeros_like(learnt)
+    decides[:, :-1] = learnt[:, 1:]
+    assert torch.equal(hidden.grad.abs().sum(-1) > 0, decides)
 
 
 def test_rows_that_are_left_out_are_counted(samples: Samples) -> None:
