@@ -108,7 +108,7 @@ def claim() -> Claim:
     English telephone speech is what `MULTILINGUAL` goes on with, and what "target only" hears from the beginning, for as many updates as both
     stages together. Voices of development and test rows are heard by no arm; nobody knows whose rows without a name are, so nor are these.
 
-    About an hour on two cores (7,000 CPU-s, counted from single timings: 3 x 800 updates at 16 kHz and 3 x 1,600 at 8 kHz of 32 s, 3 x 5
+    About an hour on two cores (7,000 to 8,000 CPU-s, counted from single timings: 3 x 800 updates at 16 kHz and 3 x 1,600 at 8 kHz of 32 s, 3 x 5
     fine-tunings of 900 updates of 20 s, Whisper on 23 minutes). For that, against the sheet: one rate of fine-tuning, narrower
     convolutions, and no arm that hears the telephone up-sampled.
     """
