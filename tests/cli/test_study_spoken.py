@@ -11,6 +11,8 @@ import pytest
 
 from overture.data.states import EncoderStates
 from overture.data.table import Table
+from overture.models.adapters import ConvGlu
+from overture.models.speech_text import SpeechText
 from overture.models.text import Pretrained
 from overture.recipes import get
 from overture.run import Run
@@ -45,7 +47,7 @@ def published(tmp_path: Path) -> Run:
         frontend=replace(
             base.frontend, audio=EncoderStates(model=str(tmp_path / "whisper")), tokens=Pretrained(model=str(gemma)).tokens()
         ),
-        model=replace(base.model, lm=Pretrained(model=str(gemma))),
+        model=SpeechText(adapter=ConvGlu(bottleneck=8), lm=Pretrained(model=str(gemma))),
         plan=replace(base.plan, update=256.0, micro=256.0),
         loop=replace(base.loop, precision="fp32"),
     )  # fmt: skip

@@ -114,13 +114,15 @@ def test_after_training_speech_of_another_or_silence_costs_more() -> None:
     """Four things are said, each answered its way; on utterances that were not trained. The language model stays as it is, and random,
     with weights so large that what it reads decides what it says."""
     torch.manual_seed(0)
-    model = replace(SPEC, lm=replace(SPEC.lm, init=0.4)).build(FRONTEND)  # type: ignore[type-var]
+    assert isinstance(SPEC.lm, Llama)
+    model = replace(SPEC, lm=replace(SPEC.lm, init=0.4)).build(FRONTEND)
     generator = np.random.default_rng(0)
     kinds = generator.normal(0, 1, (4, 20))
     answers = generator.integers(10, 290, (4, 2)).tolist()
 
     def said(kind: int) -> np.ndarray:
-        return (kinds[kind] + generator.normal(0, 0.3, (int(generator.integers(9, 14)), 20))).astype(np.float32)
+        steps = int(generator.integers(9, 14))
+        return np.asarray(kinds[kind] + generator.normal(0, 0.3, (steps, 20)), dtype=np.float32)
 
     def given(source: list[np.ndarray]) -> Batch:
         parts = [rendered([5, 9], SPEC.adapter.steps(len(source[i])), [7, *answers[i]]) for i in range(4)]

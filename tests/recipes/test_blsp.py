@@ -1,12 +1,12 @@
 """overture.recipes.blsp: the published adapter, what arms share, and the traps of its sheet on published models small enough for a test."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import soundfile
 import torch
@@ -145,15 +145,25 @@ def test_what_is_written_and_what_is_trained_have_one_prompt(published: tuple[Pa
         assert asked.ids.tolist() == writer.prompt(row["text"])
 
 
-def test_targets_are_the_language_models_own(published: tuple[Path, Path]) -> None:
+def test_targets_are_the_language_models_own(
+    published: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = Table.open("embedded").take(np.arange(8))
-    how = Continuation(model=str(published[1]), tokens=12)
+    monkeypatch.setenv("OVERTURE_HOME", str(tmp_path))  # what it keeps is not read again
+    how = Continuation(model=str(published[1]), tokens=12, batch=3)
     found = how.ready(table).score(table)
     written, texts = (c.to_pylist() for c in (found["continuation"], table.columns.column("text")))
     assert wer(texts, written).value > 0.7
-    assert (
-        pa.compute.equal(found["continuation"], how.ready(table).score(table)["continuation"]).to_pylist() == [True] * 8
-    )
+    tokens = Pretrained(model=str(published[1])).tokens()
+    lm, tokenizer = Pretrained(model=str(published[1])).build(tokens).eval(), tokens.tokenizer()
+    render = Continuous(tokenizer, tokens.special, lambda heard: 0)
+    for i, own in enumerate(written[:3]):  # as the samples of the training ask, one token at a time
+        ids = render(GO_ON.like("text").prompt(table.row(i), 0)).ids.tolist()
+        new: list[int] = []
+        while len(new) < 12 and tokens.special.end not in new and how.stop not in tokenizer.decode(new):
+            so_far = torch.tensor([ids + new])
+            new.append(int(lm.logits(lm.hidden(so_far, torch.tensor([so_far.shape[1]]))[0, -1]).argmax()))
+        assert tokenizer.decode([n for n in new if n != tokens.special.end]).partition(how.stop)[0] == own
 
 
 def test_chat_and_export(
@@ -164,8 +174,15 @@ def test_chat_and_export(
     from overture.cli.chat import chat
 
     chat(trained, speech=[recording(tmp_path)] * 2, say=None, tokens=5)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) >= 2
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) >= 2
+    opened, *took = said.err.splitlines()[-3:]
+    assert re.fullmatch(r"ready in [\d.]+ s, [\d.]+ GB of memory", opened)
+    for line in took:
+        assert re.fullmatch(
+            r"0\.70 s heard in [\d.]+ s, \d+ tokens read in [\d.]+ s, \d written( at [\d.]+ a second)?: [\d.]+ s; [\d.]+ GB of memory at most",
+            line,
+        )
     with pytest.raises(OvertureError, match="nothing-here"):
         chat(trained, speech=[tmp_path / "nothing-here.wav"], say=None, tokens=5)
     short = Table.open("embedded", "duration BETWEEN 0.5 AND 0.99")  # the encoder of this test hears no more
@@ -192,20 +209,24 @@ def test_chat_takes_turns(trained: Path, tmp_path: Path) -> None:
     from overture.cli.chat import Conversation
 
     talk = Conversation(trained, "Listen:", tokens=3)
-    talk.turn(talk.heard(recording(tmp_path)))
+    first = talk.turn(talk.heard(recording(tmp_path)))
+    assert first.audio == pytest.approx(0.7, abs=0.01) and first.hearing > 0 and first.reading > 0
+    assert 1 <= first.tokens <= 3 and (first.writing > 0) == (first.tokens > 1)
     alone = Conversation(trained, "Listen:", tokens=3)
     sizes: list[int] = []
     render: Callable[..., object] = talk.render
     for one in (talk, alone):
         one.render = lambda sample, render=render: (sizes.append(len(sample)), render(sample))[1]  # type: ignore[misc, assignment]
-        one.turn(one.read("and then"))
+        assert one.turn(one.read("and then")).audio == 0
     assert sizes[0] > sizes[1]  # what was said before is told again
 
 
 def test_chat_is_for_runs_that_hear_and_read(tmp_path: Path) -> None:
     from overture.cli.chat import Conversation
 
-    tera = replace(get("tera:tiny"), loop=replace(get("tera:tiny").loop, updates=1))
+    tera = get("tera:tiny")
+    few = replace(tera.data, where="speaker = 'joe' AND duration < 1")
+    tera = replace(tera, data=few, loop=replace(tera.loop, updates=1))
     with Engine.start() as engine:
         train(tera, tmp_path / "tera", engine=engine)
     with pytest.raises(OvertureError, match="does not answer to speech"):

@@ -93,7 +93,7 @@ def digest(module: torch.nn.Module) -> str:
 
 
 def test_the_adapter_learns_through_models_that_stay(real: Real) -> None:
-    audio = real.run.frontend.audio  # type: ignore[union-attr]
+    audio = real.run.frontend.audio
     learns = {n: p for n, p in real.model.named_parameters() if p.requires_grad and n.startswith(ADAPTER[1:])}
     assert len(learns) == len(list(real.model.adapter.parameters()))
     before = digest(real.model.lm)

@@ -58,7 +58,7 @@ def test_the_answer_and_its_end_are_learnt_and_nothing_else_is(samples: Samples)
     indices = np.array([0, 3, 5])
     batch = samples.batch(indices, Draws(0, 0))
     learnt = batch.channels["learnt"] > 0
-    tokens: Tokens = RUN.frontend.tokens  # type: ignore[union-attr]
+    tokens: Tokens = RUN.frontend.tokens
     for i, row in enumerate(indices):
         said = str(samples.table.row(int(row))["text"])
         answer = tokens.tokenizer().encode(said, add_special_tokens=False).ids

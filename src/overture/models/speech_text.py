@@ -102,8 +102,11 @@ class SpeechTextModel(nn.Module):
         return self.lm.hidden_of(self.vectors(batch), batch.lengths, batch.channels.get("document"))
 
     @torch.no_grad()
-    def answer(self, batch: Batch, tokens: int) -> list[list[int]]:
-        """The likeliest tokens that follow each example, one at a time, `tokens` at most, up to the end token, which is left out."""
+    def answer(self, batch: Batch, tokens: int, streamer: Any = None) -> list[list[int]]:
+        """The likeliest tokens that follow each example, one at a time, `tokens` at most, up to the end token, which is left out.
+
+        `streamer`: of transformers, is shown each as it comes.
+        """
         vectors, longest = self.vectors(batch), batch.x.shape[1]
         behind = (longest - batch.lengths).tolist()  # padding goes to the front, where nothing comes after it
         given = torch.stack([line.roll(n, 0) for line, n in zip(vectors, behind)])
@@ -115,6 +118,7 @@ class SpeechTextModel(nn.Module):
             do_sample=False,
             eos_token_id=self.lm.special.end,
             pad_token_id=self.lm.special.end,
+            streamer=streamer,
         )
         ends = ((line == self.lm.special.end).nonzero() for line in found)
         return [line[: int(e[0])].tolist() if len(e) else line.tolist() for line, e in zip(found, ends)]

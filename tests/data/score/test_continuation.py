@@ -95,6 +95,25 @@ def test_it_is_what_the_model_writes_one_by_one_in_any_batch(small: Path, table:
     assert again == found
 
 
+def test_those_that_have_ended_are_let_go(small: Path, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a batch costs as much as if all went on to the last token."""
+    of = how(small, tokens=2 * module.STRIDE)
+    writer = module._Writer(of, table)
+    read: list[int] = []
+    generate = writer.network.generate
+
+    def spied(**given: torch.Tensor) -> object:
+        read.append(len(given["input_ids"]))
+        return generate(**given)
+
+    monkeypatch.setattr(writer.network, "generate", spied)
+    texts = [t for t in dict.fromkeys(TEXTS) if t]
+    found = writer.write([writer.prompt(t) for t in texts])
+    early = [slowly(small, t, module.STRIDE, "t")[1] for t in texts]
+    assert 0 < sum(early) < len(early)  # or it shows nothing
+    assert read == [len(early), early.count(False)] and all(ended for (_, ended), e in zip(found, early) if e)
+
+
 def test_longer_prompts_get_nothing_and_are_counted(small: Path, table: Table) -> None:
     writer = module._Writer(how(small), table)
     longest = len(writer.prompt("the cat sat"))

@@ -23,7 +23,8 @@ MARK = "{text}"
 # sentence again; so, by a short sentence about what was said, which ends.
 TEMPLATE = "{text} This means that"
 STOP = "\n"
-BATCHES = 8  # that are scored at a time: rows of like length are among so many
+BATCHES = 4  # that are scored at a time: rows of like length are among so many
+STRIDE = 8  # tokens
 Written = tuple[str, bool]  # a continuation, and whether it came to an end
 
 
@@ -40,7 +41,9 @@ class Continuation:
     stop: str = STOP  # a continuation ends where this is written, or the model's own end; neither is part of it
     tokens: int = 64  # new ones, at most
     longest: int = 191  # tokens of a prompt, at most
-    batch: int = 16
+    batch: int = (
+        128  # each reads all weights once a token, which is what most of the time goes into; a kill loses one at most
+    )
 
     def __post_init__(self) -> None:
         parts(self.template)
@@ -118,8 +121,9 @@ class _Writer:
             [[i] for i in range(self.tokenizer.get_vocab_size())], skip_special_tokens=False
         )
         self.ends = {special.end, *(i for i, piece in enumerate(every) if how.stop in piece)}
+        self.tokens = how.tokens
         self.network.generation_config = GenerationConfig(
-            max_new_tokens=how.tokens, do_sample=False, eos_token_id=sorted(self.ends), pad_token_id=self.pad
+            do_sample=False, eos_token_id=sorted(self.ends), pad_token_id=self.pad
         )
 
     def _ids(self, text: str) -> list[int]:
@@ -130,15 +134,35 @@ class _Writer:
         return [*self.before, *self._ids(text), *self.after]
 
     def write(self, prompts: Sequence[Sequence[int]]) -> list[Written]:
-        """What follows each of them."""
+        """What follows each of them. Those that have ended are let go every STRIDE tokens: most end soon, and few go on to the last token."""
         import torch
 
         width = max(map(len, prompts))
         ids = torch.tensor([[self.pad] * (width - len(p)) + [*p] for p in prompts], device=self.device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.device)
-        with torch.inference_mode():
-            found = self.network.generate(input_ids=ids, attention_mask=mask)[:, width:]
-        return [self._read(line) for line in found.tolist()]
+        found: list[list[int]] = [[] for _ in prompts]
+        going, cache = (
+            list(range(len(prompts))),
+            None,
+        )  # whose continuation has not ended, and what has been read of them
+        while going and (left := self.tokens - (ids.shape[1] - width)):
+            with torch.inference_mode():
+                made = self.network.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    past_key_values=cache,
+                    max_new_tokens=min(STRIDE, left),
+                    return_dict_in_generate=True,
+                )
+            for row, line in zip(going, made.sequences[:, width:].tolist()):
+                found[row] = line
+            goes_on = [i for i, row in enumerate(going) if self.ends.isdisjoint(found[row])]
+            rows = torch.tensor(goes_on, dtype=torch.long, device=self.device)
+            cache = made.past_key_values
+            cache.batch_select_indices(rows)
+            ids, going = made.sequences[rows], [going[i] for i in goes_on]
+            mask = torch.nn.functional.pad(mask[rows], (0, ids.shape[1] - mask.shape[1]), value=1)
+        return [self._read(line) for line in found]
 
     def _read(self, ids: list[int]) -> Written:
         last = next((i for i, one in enumerate(ids) if one in self.ends), None)
