@@ -1,8 +1,8 @@
 """The seeds of a study, each in a process of its own, so that the study itself finds everything done.
 
 Small networks gain next to nothing from a second thread (docs/lab-log.md), so as many seeds as there are cores take hardly longer than one.
-Seeds share no run and no judgement; what they do share (features, tokens) is written whole or
-not at all. A process that fails is told with its seed, the others go on to their end first.
+Seeds share no run and no judgement; what they do share is made before (alignments, corpora) or written whole
+or not at all (features, tokens). A process that fails is told with its seed, the others go on to their end first.
 """
 
 import multiprocessing
@@ -28,6 +28,9 @@ def gather(study: Study, home: Path, tell: Tell, processes: int) -> None:
 
     Raises OvertureError when a seed failed, naming it. Ctrl-C ends them all; what is finished is kept.
     """
+    from overture.laboratory import Laboratory
+
+    Laboratory(study, home, tell)  # what all seeds share, such as alignments, is made once, on all cores
     threads = max(1, (os.cpu_count() or 1) // processes)
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when a process begins
