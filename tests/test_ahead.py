@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,15 @@ def test_a_study_finds_done_what_its_seeds_did_side_by_side(tmp_path: Path, monk
 
 
 def test_a_seed_that_fails_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OvertureError, match=r"seed 0 failed.*needs at least two values"):
+    one = study("speaker-id", seeds=(0,))
+    run = one.arms[2].run
+    nothing = replace(one.arms[2], run=replace(run, data=replace(run.data, where="duration > 1000")))
+    with pytest.raises(OvertureError, match=r"seed 0 failed, what the others did is kept: "):
+        ahead.gather(replace(one, arms=(nothing,)), tmp_path, untold, processes=1)
+
+
+def test_what_seeds_share_is_made_before_any_of_them_begins(tmp_path: Path) -> None:
+    with pytest.raises(OvertureError, match=r"^task 'speaker-id' needs at least two values"):
         ahead.gather(study("speaker-id", seeds=(0,), min_count=10_000), tmp_path, untold, processes=1)
 
 
