@@ -110,13 +110,15 @@ def wait_for_turn() -> bool:
     return sys.stdin.readline().strip() == "go"
 
 
-def take_turns(work: Callable[[], Any], **ready: Any) -> None:
-    """A side's main loop: say what is `ready`, then do `work` once a turn and answer with its cost."""
+def take_turns(work: Callable[[], Any], *, at_end: Callable[[], Any] | None = None, **ready: Any) -> None:
+    """A side's main loop: say what is `ready`, then do `work` once a turn and answer with its cost; `at_end` gives what is said then."""
     reply(**ready)
     while wait_for_turn():
         cpu, begun = cpu_seconds(), time.perf_counter()
         work()
         reply(seconds=time.perf_counter() - begun, cpu=cpu_seconds() - cpu)
+    if at_end is not None:
+        reply(**at_end())
 
 
 class Side:
@@ -132,6 +134,7 @@ class Side:
             env={**os.environ, **(env or {})},
         )
         self.turns: list[dict[str, Any]] = []
+        self.last: dict[str, Any] = {}
         self.ready = self._read()
 
     def _read(self) -> dict[str, Any]:
@@ -154,10 +157,11 @@ class Side:
         return answer
 
     def close(self) -> float:
-        """End it; the largest resident memory it had, in MB."""
+        """End it; the largest resident memory it had, in MB. `last` is then what it said at the end."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
-        self.process.stdout.read()
+        said = [line for line in self.process.stdout.read().splitlines() if line.startswith(REPLY)]
+        self.last = json.loads(said[-1].removeprefix(REPLY)) if said else {}
         _, status, used = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         if self.process.returncode:
