@@ -11,7 +11,6 @@ import typer
 from overture.errors import OvertureError
 
 if TYPE_CHECKING:
-
     from overture.data.sample import Sample
 
 
