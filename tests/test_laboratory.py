@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from overture import outcome
+from overture import outcome, provenance
 from overture.data.batch import Batch
 from overture.data.draws import Draws
 from overture.data.features import LogMel
@@ -544,7 +544,7 @@ def test_labels_may_come_from_another_corpus(tmp_path: Path) -> None:
     assert len(Table.open(Laboratory(apart, tmp_path, untold).pretraining.corpus)) == len(
         Table.open("embedded", apart.where)
     )
-    data = laboratory._data()
+    data = provenance.of_data(laboratory.pretraining, laboratory.trials)
     assert data["corpus"] == "embedded" and data["splits"][0]["corpus"] == "elsewhere"
     assert data["splits"][0]["fingerprint"] == laboratory.trials[0].table.fingerprint
     with pytest.raises(OvertureError, match="no corpus 'elsewere'"):

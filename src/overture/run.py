@@ -75,11 +75,11 @@ class Labelled(Protocol):
 
 
 @runtime_checkable
-class Whole(Protocol):
+class Uncropped(Protocol):
     """A labelled objective that needs all of a recording, since its labels say what is in all of it: longer ones than are heard are refused."""
 
     @property
-    def whole(self) -> bool: ...
+    def uncropped(self) -> bool: ...
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ import torch
 from overture.objectives.distillation import Distillation
 from overture.recipes import claim, get
 from overture.run import Run
+from overture.train.examples import Training
 
 
 def weight(run: Run) -> float:
@@ -39,3 +40,12 @@ def test_arms_differ_in_who_teaches_and_how_long_alone(name: str) -> None:
     assert (weight(alone.run), weight(student.run), weight(student.stages[0])) == (0.0, 1.0, 0.0)
     assert alone.run.loop == student.run.loop and alone.run.data == student.run.data
     assert student.run.data.where == study.where and student.run.data.corpus == study.corpus  # as its teacher has heard
+
+
+def test_recordings_longer_than_are_heard_are_cropped_and_not_refused() -> None:
+    """The field that says how states are pooled is not the mark of objectives that need all of a recording."""
+    run = claim("self-distillation:speech").study.arms[-1].run
+    objective = run.players[0].objective
+    assert isinstance(objective, Distillation) and objective.whole == "mean"
+    longer = replace(run, data=replace(run.data, corpus="embedded", where="duration between 2.6 and 4", cache=False))
+    assert len(Training.prepare(longer).examples.lengths) > 0

@@ -39,7 +39,7 @@ class Synthesis:
     guide: float = 1.0  # weight of the attention's distance from the diagonal
     width: float = 0.4  # of the diagonal, as a share of the text
 
-    whole = True  # no utterance may be cropped: its text would say more
+    uncropped = True  # no utterance may be cropped: its text would say more
 
     def encode(self, value: Sequence[str], row: str) -> list[int]:
         """Ids of phones and of the end. Raises OvertureError for a row without, and for a phone that there is not."""

@@ -28,7 +28,7 @@ from overture.data.tokens import FILE, Tokens
 from overture.errors import OvertureError
 from overture.models.durations import FILE as DURATIONS
 from overture.models.durations import PhoneDurations
-from overture.run import Labelled, Run, Whole
+from overture.run import Labelled, Run, Uncropped
 from overture.train.engine import Engine
 from overture.train.samples import Samples
 
@@ -379,7 +379,7 @@ def _labels(run: Run, table: Table) -> list[list[int]] | None:
 def _uncropped(run: Run, table: Table) -> None:
     """Raises OvertureError where an objective needs recordings whole and some would be cropped."""
     longer = np.flatnonzero(table.numpy("duration") > run.data.max_seconds)
-    if len(longer) and any(isinstance(p.objective, Whole) and p.objective.whole for p in run.players):
+    if len(longer) and any(isinstance(p.objective, Uncropped) and p.objective.uncropped for p in run.players):
         raise OvertureError(
             f"{len(longer)} rows, such as {table.row(int(longer[0]))['id']!r}, last longer than data.max_seconds={run.data.max_seconds:g}, and "
             f'what is said in them is learnt whole: leave them out with --where "duration <= {run.data.max_seconds:g}", or raise data.max_seconds'
