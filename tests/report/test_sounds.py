@@ -10,7 +10,7 @@ import pytest
 import soundfile as sf
 
 from overture.errors import OvertureError
-from overture.laboratory import _listened
+from overture.provenance import of_audio
 from overture.report import sounds, write_comparison_report, write_run_report
 from overture.verdicts import Score
 from tests.report.test_report import Page, a_result, a_run, read
@@ -111,5 +111,5 @@ def test_of_each_arm_the_first_seed_and_the_first_trial_that_left_recordings_is_
 
     words = {"log-mel": [score()], "flow": [score("judged/a"), score("judged/b")]}
     voice = {"log-mel": [score("judged/c")], "flow": [score("judged/d")]}
-    assert _listened([words, voice]) == {"log-mel": "judged/c", "flow": "judged/a"}
-    assert _listened([{"log-mel": [score()]}]) == {}
+    assert of_audio([words, voice]) == {"log-mel": "judged/c", "flow": "judged/a"}
+    assert of_audio([{"log-mel": [score()]}]) == {}
