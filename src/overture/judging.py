@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from overture.tasks.probe import ProbeResult
 
 Tell = Callable[[dict[str, Any]], None]
+FORMAT = 6  # of what is kept; raised where the same question gets another answer, as where numbers came to be read out
 
 
 def frontend_of(arm: Arm, task: Task) -> Any:
@@ -216,7 +217,14 @@ def _made(
         assert weights is not None
         return makers.speech(weights, home / vocoder if vocoder else None, table, seed, tell, steps=arm.steps)
 
-    made_of = {"task": task.features, "how": how, "vocoder": vocoder, "seed": seed, "table": table.fingerprint}
+    made_of = {
+        "format": FORMAT,
+        "task": task.features,
+        "how": how,
+        "vocoder": vocoder,
+        "seed": seed,
+        "table": table.fingerprint,
+    }
     if arm.steps is not None:
         made_of["steps"] = arm.steps
     waves = made.waves(make, rate, asked, made_of, home / "judged")

@@ -84,7 +84,7 @@ class Laboratory:
             "frontend": judging.frontend_of(arm, task),
             "encoder": encoder,
             "seed": seed,
-            "format": 5,
+            "format": judging.FORMAT,
         }
         step = Step("judge", made_of, lambda folder: self._probe(folder, arm, run, seed, trial, table, rows))
         self.tell({"kind": "stage", "text": f"{self.study.names[number]}: {arm.name}, seed {seed}"})

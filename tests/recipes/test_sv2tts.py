@@ -63,6 +63,7 @@ def test_arms_differ_in_who_tells_them_the_voice_alone() -> None:
     assert list(encoders) == ["encoder of 4 voices", "encoder of 12 voices"]
     for name, encoder in encoders.items():
         assert arms[name].run.model.voice == encoder.model.embedding  # type: ignore[attr-defined]
+        assert encoder.data.corpus == claim().study.corpus
         assert encoder.data.matched is not None and f"of {len(encoder.data.matched.values)} voices" in name
 
 

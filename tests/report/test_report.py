@@ -584,8 +584,8 @@ def test_what_else_is_told_of_answers_stands_beside_as_means_over_seeds(tmp_path
     ]
     with_it = a_result(task="asr", probes={"tera": seeds, "untrained": [{"value": 0.4}]})
     page = write_comparison_report(with_it, {}, tmp_path / "with.html").read_text(encoding="utf8")
-    assert "Beside it, means over seeds. tera: eer 0.15.</p>" in page
-    assert "Beside it, means over seeds. tera: eer 0.15." in results_markdown([with_it])
+    assert "Beside it, means over seeds. tera: equal error rate 0.15.</p>" in page
+    assert "Beside it, means over seeds. tera: equal error rate 0.15." in results_markdown([with_it])
     assert "Beside it" not in results_markdown([a_result(task="asr")])
 
 

@@ -102,7 +102,7 @@ def claim() -> Claim:
         max_seconds=6.0,
     )
     base = replace(base, data=data, plan=Plan(update=30.0, micro=30.0), loop=replace(base.loop, updates=UPDATES))
-    encoders = {arm.name: arm.run for arm in ge2e.claim().study.arms if arm.kind == "trained"}
+    encoders = {a.name: replace(a.run, data=replace(a.run.data, corpus=data.corpus)) for a in ge2e.claim().study.arms}
 
     def arm(name: str, voices: MeanMel | SpeakerVectors, size: int, encoder: Run | None = None) -> Arm:
         model = Synthesiser(layers=3, dim=192, heads=4, ffn=768, voice=size)
@@ -120,7 +120,7 @@ def claim() -> Claim:
         text="A synthesiser that is told voices by a GE2E encoder of 12 speakers comes nearer to voices that neither has heard than one that is told "
         "them by an encoder of 4 speakers, and than one that is told the mean spectrum of the reference.",
         study=Study(
-            corpus="amazon-queen",
+            corpus=data.corpus,
             where="speaker IS NOT NULL",
             arms=(
                 replace(published, name="griffin-lim of recordings", kind="input"),

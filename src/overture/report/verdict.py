@@ -12,6 +12,8 @@ from overture.errors import OvertureError, near
 from overture.report.words import counted, decimals_for, finite, fixed, listed, number, p_value
 
 VERDICTS = {"holds": "The claim holds.", "does not hold": "The claim does not hold.", "undecided": "Undecided."}
+# What stands beside a score under a short name in the JSON
+IN_FULL = {"eer": "equal error rate", "eer_of_recordings": "equal error rate of recordings", "wer": "word error rate"}
 REAL, CHANCE, REVERSED, UNTESTED = "real", "could be chance", "the other way round", "no interval"
 
 
@@ -83,7 +85,9 @@ class Measured:
     differences: tuple[Difference, ...]
     stopped: tuple[Stopped, ...]
     outside: tuple[str, ...]  # "yamnet 0.52 [0.47, 0.57]": references that no arm is
-    beside: tuple[str, ...]  # "ge2e: eer 0.12, real time 0.31": what else is told of an arm's answers, means over seeds
+    beside: tuple[
+        str, ...
+    ]  # "ge2e: equal error rate 0.12, real time 0.31": what else is told of an arm's answers, means over seeds
     of_task: str  # the task itself, where `task` also says how many labels
     label_minutes: float | None
     label_rows: int | None
@@ -377,7 +381,7 @@ def _scores(seeds: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def _beside(arm: str, seeds: Sequence[Mapping[str, Any]]) -> str:
-    means = {name.replace("_", " "): sum(values) / len(values) for name, values in _scores(seeds).items()}
+    means = {IN_FULL.get(n, n.replace("_", " ")): sum(v) / len(v) for n, v in _scores(seeds).items()}
     return f"{arm}: {', '.join(f'{name} {fixed(mean, 2)}' for name, mean in means.items())}"
 
 

@@ -41,9 +41,8 @@ class Continuation:
     stop: str = STOP  # a continuation ends where this is written, or the model's own end; neither is part of it
     tokens: int = 64  # new ones, at most
     longest: int = 191  # tokens of a prompt, at most
-    batch: int = (
-        128  # each reads all weights once a token, which is what most of the time goes into; a kill loses one at most
-    )
+    # Each reads all weights once a token, which is what most of the time goes into; a kill loses one at most
+    batch: int = 128
 
     def __post_init__(self) -> None:
         parts(self.template)
@@ -141,10 +140,8 @@ class _Writer:
         ids = torch.tensor([[self.pad] * (width - len(p)) + [*p] for p in prompts], device=self.device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.device)
         found: list[list[int]] = [[] for _ in prompts]
-        going, cache = (
-            list(range(len(prompts))),
-            None,
-        )  # whose continuation has not ended, and what has been read of them
+        going = list(range(len(prompts)))  # whose continuation has not ended
+        cache = None  # what has been read of them
         while going and (left := self.tokens - (ids.shape[1] - width)):
             with torch.inference_mode():
                 made = self.network.generate(
