@@ -132,7 +132,8 @@ def claim() -> Claim:
         Arm(name="MLM, MLM + random", run=run(Related(), related, MORE, 5e-4, labels=False), stages=(first,)),
     )
     where = f"label IN {SUBJECTS} AND length BETWEEN 200 AND 1000"
-    trials = tuple(Trial(task="label-finetune", where=where, label_rows=rows) for rows in (50, 500, None))
+    rates = (3e-4, 1e-3, 3e-3)
+    trials = tuple(Trial(task="label-finetune", where=where, label_rows=rows, rates=rates) for rows in (50, 500, None))
     return Claim(
         recipe="structural",
         text="Fine-tuned on 50 package descriptions, a small BERT tells sections apart better when it went on with MLM + SSP than with MLM "
