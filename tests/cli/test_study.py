@@ -15,6 +15,8 @@ import pytest
 from overture.cli.study import TIMES, in_words, parse_budget, speeds_of, uneven, updates_for
 from overture.data.features import LogMel
 from overture.errors import OvertureError
+from overture.export import read_run
+from overture.models.transforms import find
 from overture.recipes import get
 from overture.report import results_markdown
 from overture.report.verdict import verdict
@@ -133,6 +135,7 @@ def test_recipes_of_different_front_ends_are_compared(
         (["compare", "tera:tiny", "--labels", "many"], "a budget of 'many' is not understood"),
         (["compare", "tera:tiny", "--data", "embeded"], "no corpus 'embeded'. Did you mean 'embedded'"),
         (["compare", "tera:tiny", "--task", "speaker"], "no task 'speaker'. Did you mean 'speaker-id' or"),
+        (["compare", "tera:tiny+maskd"], "no transform 'maskd'. Did you mean 'masked'"),
         (["check", "terra"], "no recipe 'terra'. Did you mean 'tera'"),
         (["check", "tera:tiny"], "recipe 'tera' has no claim 'tera:tiny'. Did you mean 'tera'?"),
     ],
@@ -182,6 +185,20 @@ def test_compare_and_again(overture: Overture, elsewhere: Path, monkeypatch: pyt
     assert {k: same[k] for k in ("arms", "comparisons", "best", "cost")} == {
         k: result[k] for k in ("arms", "comparisons", "best", "cost")
     }
+
+
+def test_a_recipe_is_compared_with_itself_under_a_transform(overture: Overture, elsewhere: Path) -> None:
+    """One untrained network stands beside both; of what is not trained there is no transform."""
+    names = ("tera:tiny", "tera:tiny+masked")
+    answer = overture("compare", *names, "--where", FEW, "--budget", "1e9flop", "--seeds", "1", "--labels", "0.5m")
+    assert answer.status == 0, answer.err
+    result = json.loads((elsewhere / answer.out.split("result: ")[1].splitlines()[0]).read_text(encoding="utf8"))
+    assert set(result["arms"]) == {"log-mel", "tera:tiny, untrained", *names}
+    of = {arm: read_run(elsewhere / "runs" / folders[0])[0] for arm, folders in result["runs"].items() if arm in names}
+    assert of["tera:tiny"].transform is None and of["tera:tiny+masked"].transform == find("masked")
+    folder = f"runs/{of['tera:tiny'].folder_name}"
+    again = overture("compare", f"{folder}+masked", "--where", FEW, "--budget", "1e9flop")
+    assert again.status == 1 and f"{folder} is taken as it is, and a transform is of what is trained" in again.err
 
 
 def test_several_amounts_of_labels_are_a_learning_curve(overture: Overture, elsewhere: Path) -> None:

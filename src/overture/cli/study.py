@@ -75,7 +75,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="START...",
-            help="Recipes (NAME or NAME:SIZE), which are trained; run folders and transformers checkpoints, which are taken as they are.",
+            help="Recipes (NAME or NAME:SIZE, and +TRANSFORM to train one under it, as in w2v-bert+sltrain), which are trained; run folders "
+            "and transformers checkpoints, which are taken as they are.",
         ),
     ],
     data: Annotated[str, typer.Option(help="Corpus: a name or a folder.")] = "embedded",
@@ -108,7 +109,6 @@ def compare(
     from rich.console import Console
 
     from overture.cli.progress import Live
-    from overture.cli.start import started
     from overture.data.table import Table
     from overture.laboratory import compare as conduct
     from overture.models.origin import Origin, weights_fingerprint
@@ -128,7 +128,7 @@ def compare(
     with Live(console) as live:
         runs_of: dict[str, Run] = {}
         for name in dict.fromkeys(names):
-            run, start, _ = started(name, runs)
+            run, start = _entrant(name, runs)
             if run.on_text != text:
                 raise OvertureError(
                     f"{name} {'reads text' if run.on_text else 'hears speech'}, and corpus {data!r} is {'text' if text else 'speech'}"
@@ -152,10 +152,14 @@ def compare(
             control = Arm(name=control_name(name, run, arms), run=run, kind="input")
             if not any(a.kind == "input" and a.input_frontend == control.input_frontend for a in arms):
                 arms.append(control)
-            arms += [
-                Arm(name=f"{name}, untrained", run=replace(run, start=None, start_weights=None), kind="untrained"),
-                Arm(name=name, run=run, kind="trained" if name in measured else "start"),
-            ]
+            fresh = Arm(
+                name=f"{_without_transform(name)}, untrained",
+                run=replace(run, start=None, start_weights=None, transform=None),
+                kind="untrained",
+            )
+            if all(a.name != fresh.name for a in arms):  # a recipe under several transforms has one
+                arms.append(fresh)
+            arms.append(Arm(name=name, run=run, kind="trained" if name in measured else "start"))
         study = Study(
             arms=tuple(arms),
             trials=tuple(Trial(task=t, **amount) for t in tasks for amount in amounts),
@@ -180,6 +184,30 @@ def compare(
     console.print(f"result: {path}", soft_wrap=True)
     page = write_comparison_report(result, folders, path.with_suffix(".html"), of_result(result, runs))
     console.print(f"report: {page}", soft_wrap=True)
+
+
+def _without_transform(name: str) -> str:
+    """`w2v-bert` of `w2v-bert+sltrain`; a folder's name may hold what it likes."""
+    return name if Path(name).exists() else name.partition("+")[0]
+
+
+def _entrant(name: str, runs: Path) -> tuple["Run", str | None]:
+    """What a comparison is told by one name: a run, and what it starts from as `Run.start` says it.
+
+    Raises OvertureError as `started` does, for a transform that is none, and for one of what is not trained.
+    """
+    from dataclasses import replace
+
+    from overture.cli.start import started
+    from overture.models import transforms
+
+    recipe = _without_transform(name)
+    run, start, _ = started(recipe, runs)
+    if recipe == name:
+        return run, start
+    if start is not None:
+        raise OvertureError(f"{name}: {recipe} is taken as it is, and a transform is of what is trained: name a recipe")
+    return replace(run, transform=transforms.find(name.removeprefix(f"{recipe}+"))), None
 
 
 def uneven(seconds: "Mapping[str, float]", budget: float, said: str) -> list[str]:
