@@ -36,7 +36,8 @@ def matrix(
 
 
 class Sparse(torch.autograd.Function):
-    """x (..., D_in) times a matrix that is built here and in the backward pass anew: what is kept are x and the few numbers.
+    """x (..., D_in) times a matrix that is built here and in the backward pass anew, in x's precision: what is kept are x and the few numbers
+    as they lie in the layer, so that no copies of them in another precision wait for the backward pass.
 
     With G the gradient of the matrix, those of its parts are scale G right^T, scale left^T G, and G at the support.
     """
@@ -56,13 +57,15 @@ class Sparse(torch.autograd.Function):
         """`reads_rows`: x meets the rows of the matrix, as in Conv1D, and not its columns."""
         ctx.save_for_backward(x, left, right, values, support)
         ctx.scale, ctx.size, ctx.reads_rows = scale, size, reads_rows
-        made = matrix(size, left, right, scale, values, support)
+        made = matrix(size, *_cast(x.dtype, left, right), scale, values.to(x.dtype), support)
         return x @ (made if reads_rows else made.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, left, right, values, support = ctx.saved_tensors
+        kinds = [None if p is None else p.dtype for p in (left, right, values)]
+        (left, right), values = _cast(x.dtype, left, right), values.to(x.dtype)
         given: Tensor | None = None
         if ctx.needs_input_grad[0]:
             made = matrix(ctx.size, left, right, ctx.scale, values, support)
@@ -73,9 +76,14 @@ class Sparse(torch.autograd.Function):
         rows, out = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
         whole = rows.T @ out if ctx.reads_rows else out.T @ rows  # (I, O)
         of_values = whole.view(-1).index_select(0, support).view_as(values)
-        if left is None:
-            return given, None, None, of_values, *(None,) * 4
-        return given, ctx.scale * (whole @ right.T), ctx.scale * (left.T @ whole), of_values, *(None,) * 4
+        if left is None or right is None:
+            return given, None, None, of_values.to(kinds[2]), *(None,) * 4
+        of_left, of_right = ctx.scale * (whole @ right.T), ctx.scale * (left.T @ whole)
+        return given, of_left.to(kinds[0]), of_right.to(kinds[1]), of_values.to(kinds[2]), *(None,) * 4
+
+
+def _cast(kind: torch.dtype, left: Tensor | None, right: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    return None if left is None else left.to(kind), None if right is None else right.to(kind)
 
 
 class Factored(nn.Module):
@@ -145,7 +153,6 @@ class Factored(nn.Module):
         if values is not None:
             device = x.device.type
             cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-            left, right, values = (None if p is None else p.to(cast) for p in (left, right, values))
             out: Tensor = Sparse.apply(  # type: ignore[no-untyped-call]
                 x.to(cast), left, right, values, self.support, self.factor, self.shape, self.reads_rows
             )
