@@ -53,5 +53,6 @@ def recipe_page(name: str) -> str:
 if __name__ == "__main__":
     for name in recipes.INDEX:
         (ROOT / "docs" / "recipes" / f"{name}.md").write_text(recipe_page(name), encoding="utf8")
+    known = [claim for name in recipes.INDEX for claim in recipes.claims(name)]
     results = [json.loads(p.read_text(encoding="utf8")) for p in sorted((ROOT / "results").glob("*.json"))]
-    (ROOT / "docs" / "RESULTS.md").write_text(results_markdown(results), encoding="utf8")
+    (ROOT / "docs" / "RESULTS.md").write_text(results_markdown(results, known), encoding="utf8")

@@ -20,3 +20,10 @@ def test_a_gap_stands_beside_what_both_groups_come_to() -> None:
     assert "| untrained | 0.910 | 0.890 | +1.7 % | −3.0 to +6.4 |" in text  # equal, and bad
     assert "above 0 is better for f" in results_markdown([plain | {"higher_is_better": True}])
     assert "Gap between" not in results_markdown([a_result()])
+
+
+def test_claims_without_a_result_are_named() -> None:
+    results = [a_result(verdict="holds"), a_result(recipe="other", verdict="holds")]
+    text = results_markdown(results, known=("tera", "other", "waves:speech", "bert"))
+    assert "2 claims checked: 2 hold." in text and "Not run yet: bert, waves:speech." in text
+    assert "Not run yet" not in results_markdown(results, known=("tera", "other"))

@@ -88,8 +88,14 @@ def _sure(d: Difference) -> str:
     return p_value(d.p) if finite(d.p) else d.reading
 
 
-def results_markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """docs/RESULTS.md of results/*.json: an overview, then one section a claim with its tables, verdict, cost and deviations."""
+PLURAL = {"holds": "hold", "does not hold": "do not hold"}
+
+
+def results_markdown(results: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> str:
+    """docs/RESULTS.md of results/*.json: an overview, then one section a claim with its tables, verdict, cost and deviations.
+
+    known: names of all claims there are; those without a result are named.
+    """
     ordered = sorted(results, key=lambda r: (str(need(r, "recipe")), str(need(r, "claim"))))
     lines = [
         "# Results",
@@ -102,10 +108,12 @@ def results_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     tally = {word: sum(r["verdict"] == word for r in ordered) for word in ("holds", "does not hold", "undecided")}
     lines += [
         f"{counted(len(ordered), 'claim')} checked: "
-        + ", ".join(f"{n} {word}" for word, n in tally.items() if n)
+        + ", ".join(f"{n} {word if n == 1 else PLURAL.get(word, word)}" for word, n in tally.items() if n)
         + ".",
         "",
     ]
+    if open_ := sorted(set(known) - {str(r["recipe"]) for r in ordered}):
+        lines += [f"Not run yet: {', '.join(open_)}.", ""]
     lines += ["| recipe | claim | verdict |", "|---|---|---|"]
     lines += [f"| {_cell(r['recipe'])} | {_cell(r['claim'])} | **{_cell(r['verdict'])}** |" for r in ordered]
     for result in ordered:
