@@ -727,10 +727,10 @@ def test_an_arm_that_cannot_be_is_refused() -> None:
         Arm(name="a", run=run, encoder=run)
 
 
-def test_rows_of_another_language_are_learnt_from_and_never_scored(tmp_path: Path) -> None:
+def test_rows_of_another_language_are_learnt_from_and_never_scored() -> None:
     where = {"train": "speaker = 'joe'", "dev": "speaker = 'bud'", "test": "speaker = 'bob'"}
     trial = Trial(task="asr-finetune", where=ENGLISH, parts=tuple(where.items()), label_minutes=1.0)
-    own = Labelled(trial, Table.open("embedded"), tmp_path, untold)
+    own = Labelled(trial, Table.open("embedded"), untold)
     alone, rows = own.packed()
     more, with_more = own.packed("language = 'es-MX' and duration < 2")
     assert [*with_more] == [*rows] and all((rows[p] == with_more[p]).all() for p in ("dev", "test"))

@@ -43,7 +43,7 @@ def test_an_arm_is_told_voices_by_an_encoder_that_was_trained_before_it(tmp_path
     parts = (("train", "speaker = 'joe'"), ("dev", "speaker = 'chief'"), ("test", "speaker = 'bud'"))
     trial = Trial(task="copy-synthesis", where="duration < 1.5", parts=parts)
     studied = Study(corpus="embedded", where=ENGLISH, arms=(arm,), trials=(trial,), seeds=(0,))
-    labelled = Labelled(trial, Table.open("embedded", ENGLISH), tmp_path, untold)
+    labelled = Labelled(trial, Table.open("embedded", ENGLISH), untold)
     pretraining = Pretraining(studied, [labelled.held], tmp_path, untold)
     found = pretraining.train(arm, 0)
     first, own = found.runs
@@ -56,13 +56,13 @@ def test_an_arm_is_told_voices_by_an_encoder_that_was_trained_before_it(tmp_path
     assert Origin.open(own.folder_name, tmp_path).heard[1] == about["voices"]["heard"][0]
 
 
-def test_voices_may_be_heard_where_a_trial_says_so_but_no_row_of_it(tmp_path: Path) -> None:
+def test_voices_may_be_heard_where_a_trial_says_so_but_no_row_of_it() -> None:
     parts = (("train", "speaker = 'joe'"), ("dev", "speaker = 'chief'"), ("test", "speaker = 'bud' and duration < 1"))
     table = Table.open("embedded", ENGLISH)
     held = {}
     for heard in (False, True):
         trial = Trial(task="copy-synthesis", parts=parts, heard=heard)
-        held[heard] = set(Labelled(trial, table, tmp_path, untold).held.numpy("id"))
+        held[heard] = set(Labelled(trial, table, untold).held.numpy("id"))
     assert held[True] < held[False]
     assert {len(table.where(f"speaker = 'bud' and {s}")) for s in ("duration < 1", "duration >= 1")}.isdisjoint({0})
     assert not held[True] & set(table.where("speaker = 'bud' and duration >= 1").numpy("id"))

@@ -49,7 +49,7 @@ class Laboratory:
                 if judging.plays(arm, trial.definition):
                     judging.check(arm, trial.definition)
         table = Table.open(study.corpus, study.where)
-        self.trials = [Labelled(trial, table, home / "judged", tell) for trial in study.trials]
+        self.trials = [Labelled(trial, table, tell) for trial in study.trials]
         self.pretraining = Pretraining(study, [trial.held for trial in self.trials], home, tell)
 
     def judge(self, arm: Arm, seed: int, number: int, on: Literal["dev", "test"] = "test") -> Score:

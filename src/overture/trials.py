@@ -1,7 +1,6 @@
 """A trial made ready: its labelled rows, divided into train, dev and test. No arm is known here, so that no arm can be favoured."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +23,9 @@ Rows = dict[str, np.ndarray]  # of train, dev and test
 class Labelled:
     """The rows of one trial. `table`: all that can be used; `split`: which of them are in which part."""
 
-    def __init__(self, trial: Trial, study: Table, home: Path, tell: Tell) -> None:
+    def __init__(self, trial: Trial, study: Table, tell: Tell) -> None:
         """`study`: the rows of the study's corpus, for a trial without its own. Raises OvertureError when the task lacks columns or rows."""
-        self.trial, self.task, self.home, self.tell = trial, trial.definition, home, tell
+        self.trial, self.task, self.tell = trial, trial.definition, tell
         self.whole = study if trial.corpus is None else Table.open(trial.corpus)
         fits(self.task, self.whole.is_text, self.whole.name)
         absent = [c for c in self._columns if c not in self.whole.columns.column_names]
@@ -65,7 +64,7 @@ class Labelled:
             from overture.tasks import align
 
             self.tell({"kind": "stage", "text": f"aligning phones of {table.hours:.1f} h"})
-            self.alignments = align.read(align.aligned(table, self.home))
+            self.alignments = align.read(align.aligned(table, align.kept()))
             table = table.take(np.flatnonzero([i in self.alignments for i in table.numpy("id")]))
         return table
 

@@ -184,10 +184,10 @@ def test_vectors_are_the_encoder_s_own_or_the_mean_of_its_last_states(own: bool,
     assert int(Embedder(encoder).steps(torch.tensor([7]))) == 1
 
 
-def test_no_recording_of_a_judged_voice_is_left_to_training(tmp_path: Path) -> None:
+def test_no_recording_of_a_judged_voice_is_left_to_training() -> None:
     _, names = voices(12, 4, 1.0)
     of = lasting(*[1.0, 1.0, 9.0, 9.0] * 12, speaker=names)  # half of each is too long for the trial
-    trial = Labelled(Trial(task="speaker-verification", where="duration < 2"), of, tmp_path, lambda event: None)
+    trial = Labelled(Trial(task="speaker-verification", where="duration < 2"), of, lambda event: None)
     judged = {names[4 * i] for i in range(12)} - set(trial.table.numpy("speaker")[trial.split.rows["train"]])
     assert len(trial.table) == 24 and 2 <= len(judged) <= 10
     assert sorted(trial.held.numpy("speaker")) == sorted(name for name in names if name in judged)

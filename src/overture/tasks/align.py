@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from overture.data import audio
 from overture.data.phones import PHONES, SILENCE, Alignment, frame_labels  # noqa: F401  # the last for its readers
-from overture.data.table import Table
+from overture.data.table import Table, corpora_home
 from overture.errors import MissingExtra, OvertureError
 from overture.steps import Step
 
@@ -224,6 +224,11 @@ def plausible(scores: np.ndarray) -> np.ndarray:
 SCHEMA = pa.schema(
     {"id": pa.string(), "start": pa.float64(), "end": pa.float64(), "phone": pa.string(), "score": pa.float64()}
 )
+
+
+def kept() -> Path:
+    """Where alignments are kept for all who ask, beside the corpora: they depend on a table and the aligner alone."""
+    return corpora_home().parent / "alignments"
 
 
 def aligned(table: Table, home: Path, progress: Callable[[float], None] | None = None) -> Path:

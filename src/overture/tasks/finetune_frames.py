@@ -124,7 +124,7 @@ def finetune(
             f"all {len(train)} training rows last over {longest:g} s: raise data.max_seconds of the start"
         )
     if chosen == "pocketsphinx":
-        found = _phones(table, whole, home, target)
+        found = _phones(table, whole, target)
         topology = Topology(symbols=tuple(p for p in align.PHONES if p != SILENCE), states=PHONE_STATES)
     else:
         settings = {"rates": rates, "updates": updates, "schedule": schedule, "seed": seed}
@@ -245,13 +245,13 @@ def _dictionary(words: set[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
     return {word: said for word, said in found if said}
 
 
-def _phones(table: Table, rows: np.ndarray, home: Path, target: str) -> Aligned:
-    """Phones of `rows` by pocketsphinx, as far as it can: an artifact under `home`, named by these rows."""
+def _phones(table: Table, rows: np.ndarray, target: str) -> Aligned:
+    """Phones of `rows` by pocketsphinx, as far as it can."""
     if target != "text":
         raise OvertureError(
             f"the aligner of English reads the column 'text', the transcripts are in {target!r}: rename it"
         )
-    found = align.read(align.aligned(table.take(rows), home / "judged"))
+    found = align.read(align.aligned(table.take(rows), align.kept()))
     ids = table.numpy("id")
     return {int(row): (found[ids[row]].phones, found[ids[row]].bounds) for row in rows if ids[row] in found}
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from overture.data.score import Ready
-from overture.data.table import corpora_home
 from overture.errors import OvertureError
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Phones:
 
         if table.is_text:
             raise OvertureError(f"corpus {table.name!r} is text: the scorer phones listens to recordings")
-        path = align.aligned(table, corpora_home().parent / "alignments")
+        path = align.aligned(table, align.kept())
         found = align.read(path)
         counts = json.loads((path.parent / "counts.json").read_text(encoding="utf8"))
 
