@@ -55,7 +55,7 @@ def more(name: str, result: dict[str, Any]) -> list[str]:
     if name == "sltrain_memory":
         return [
             f"- {side}: {at['parameters'] / 1e6:.1f} M parameters, {at['peak_memory_mb']} MB at the peak, which is "
-            f"1/{result['memory_ratio'][side]:.2f} of full, {at['seconds']['median']:.3g} s"
+            f"{1 - 1 / result['memory_ratio'][side]:.0%} less than full, {at['seconds']['median']:.3g} s"
             for side, at in result["sides"].items()
         ]
     if name == "audio_to_batches":

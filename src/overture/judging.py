@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from overture.tasks.probe import ProbeResult
 
 Tell = Callable[[dict[str, Any]], None]
-FORMAT = 6  # of what is kept; raised where the same question gets another answer, as where numbers came to be read out
+FORMAT = 7  # of what is kept; raised where the same question gets another answer, as where sweeps came to go on beyond their ends
 
 
 def frontend_of(arm: Arm, task: Task) -> Any:

@@ -16,7 +16,7 @@ from overture.errors import OvertureError
 from overture.models.tuned import unused
 from overture.recipes import get
 from overture.run import Run
-from overture.tasks.finetune import SPECAUGMENT
+from overture.tasks.finetune import FURTHER, RATES, SPECAUGMENT, beyond
 from overture.tasks.finetune_classes import Classifier, Classify, MeanHead, finetune
 from overture.train.engine import Engine
 from overture.train.loop import train
@@ -75,6 +75,28 @@ def test_two_voices_are_told_apart(pretraining: Run, table: Table, tmp_path: Pat
     again_told, tell = told()
     again = finetune(pretraining, None, table, **given, tell=tell, rates=(1e-5, 3e-3))
     assert not [r for r in again_told if r["kind"] == "update"] and again.predictions.equals(result.predictions)
+
+
+@pytest.mark.parametrize(
+    ("best", "following"), [(1e-3, [3e-3]), (1e-4, [3e-5]), (3e-4, [])], ids=["highest", "lowest", "between"]
+)
+def test_the_next_rate_lies_beyond_the_best_where_that_is_outermost(best: float, following: list[float]) -> None:
+    assert beyond(RATES, best) == following
+
+
+def test_a_sweep_goes_on_beyond_its_ends_unless_it_is_told_its_rates(
+    pretraining: Run, table: Table, tmp_path: Path
+) -> None:
+    _, tell = told()
+    given: dict[str, Any] = {**PARTS, "target": "speaker", "home": tmp_path, "updates": 40, "tell": tell}
+    result = finetune(pretraining, None, table, **given)
+    assert list(result.dev) == sorted(result.dev) and {*RATES, 3e-3} <= set(
+        result.dev
+    )  # 1e-3 is too low for 40 updates
+    assert not result.rate_at_edge or len(result.dev) == len(RATES) + FURTHER
+    assert len(list(tmp_path.glob("tera-speaker-classes-*"))) == len(result.dev)
+    alone = finetune(pretraining, None, table, **given, rates=RATES)
+    assert set(alone.dev) == set(RATES) and alone.dev == {r: result.dev[r] for r in RATES}
 
 
 def test_samples_start_from_pretrained_weights_and_are_not_altered(table: Table, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def finetune(
         raise OvertureError(
             f"{start} reads text, and what is made here are recognisers of speech: 'overture compare {start} --task label-finetune'"
         )
-    swept = _rates(rates) if rates else PUBLISHED_RATES if is_checkpoint(Path(start)) else finetune_ctc.RATES
+    swept = _rates(rates) if rates else PUBLISHED_RATES if is_checkpoint(Path(start)) else None
     console = Console()
     with Live(console) as live:
         table, parts = _rows(Table.open(data, where), label_minutes, live.record)

@@ -1,15 +1,17 @@
 """Fine-tuning: the whole encoder is trained on with a head of the task, from pre-trained weights or from scratch.
 
-The protocol contains the sweep: each rate is an ordinary training run in the one loop, the development rows choose among
-them, the test rows are scored once. Both sides of a comparison get the same rates, updates, order of rows, head and schedule. What a
-task adds (`Goal`) stands in `finetune_ctc`, `finetune_classes`, `finetune_rank` and `finetune_tokens`; what an encoder is given, in `Rows` for speech
-and in `finetune_text` for text. Spectrograms are altered as in SpecAugment (Park et al. 2019); of samples, the encoder's own latents are
-(`models.tuned.LatentMask`), where it has a vector for what is hidden.
+The protocol contains the sweep: each rate is an ordinary training run in the one loop, the development rows choose among them, the test rows
+are scored once. Where the best of a task's own rates is the lowest or the highest, the sweep goes on beyond it. Both sides of a comparison get
+the same rates by the same rule, and the same updates, order of rows, head and schedule. What a task adds (`Goal`) stands in `finetune_ctc`,
+`finetune_classes`, `finetune_rank` and `finetune_tokens`; what an encoder is given, in `Rows` for speech and in `finetune_text` for text.
+Spectrograms are altered as in SpecAugment (Park et al. 2019); of samples, the encoder's own latents are (`models.tuned.LatentMask`), where it
+has a vector for what is hidden.
 
 The rates share what does not depend on them: recordings are read and features computed once, for training and for scoring, and
 a run that has ended is neither trained nor prepared again.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ from overture.tasks.metrics import Counts
 from overture.tasks.probe import ProbeResult, check_parts, scored, strings
 
 RATES = (1e-4, 3e-4, 1e-3)  # of classes, rankings and tags; recognisers have their own
+FURTHER = 2  # rates that are tried beyond a task's own, at most
 UPDATES = 300
 SPECAUGMENT = Alteration(time_share=0.1, time_width=0.2, time_zero=1.0, time_replace=0.0, noise_probability=0.0)
 BATCH_SECONDS = 60.0  # padded audio of a forward pass when scoring
@@ -70,7 +73,7 @@ class Sweep(TypedDict, total=False):
     """What whoever calls a task's `finetune` may say of its runs, see `tune`; the same for every task."""
 
     home: Required[Path]
-    rates: Sequence[float]
+    rates: Sequence[float] | None
     updates: int
     schedule: Schedule
     seed: int
@@ -242,6 +245,12 @@ def player_of(goal: Goal, encoder: Any, masked: bool, schedule: Schedule, rate: 
     )
 
 
+def beyond(tried: Sequence[float], best: float) -> list[float]:
+    """The rate to try next, half a decade (1, 3, 10, ...) beyond the `best` where that is the lowest or the highest of those tried; else none."""
+    outward = {max(tried): 1, min(tried): -1}.get(best)
+    return [] if outward is None else [float(f"{10 ** ((round(2 * math.log10(best)) + outward) / 2):.0e}")]
+
+
 def tune(
     goal: Goal,
     rows: Inputs,
@@ -251,7 +260,8 @@ def tune(
     test: np.ndarray,
     home: Path,
     tell: Callable[[dict[str, Any]], None],
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] | None = None,
+    own: Sequence[float] = RATES,
     updates: int = UPDATES,
     seed: int = 0,
     schedule: Schedule = Schedule(),
@@ -260,6 +270,7 @@ def tune(
 ) -> Finetuned:
     """One training run a rate; the test rows' score of the one that is best on the development rows.
 
+    `rates`: to be tried, and no others; None: the task's `own`, and up to two beyond them while the best is an outermost one (`beyond`).
     `start`: a run folder, or a checkpoint folder of transformers, whose weights the encoder starts from, relative to `home`; None:
     from scratch. Every run is kept under `home`, so a killed sweep goes on where it was. A rate at which training falls ill is
     out, and that is told. `micro_seconds`: of speech that is computed at once, where memory does not hold an update.
@@ -284,7 +295,9 @@ def tune(
     best: tuple[float, float, Path, Tuned, list[np.ndarray]] | None = None  # score (higher is better), rate, ...
     masked = getattr(goal.objective, "mask", None) is not None
     with Engine.start() as engine:
-        for rate in rates:
+        waiting = list(rates or own)
+        while waiting:
+            rate = waiting.pop(0)
             run = Run(
                 recipe=f"{pretraining.recipe}-{goal.name}",
                 size="finetune",
@@ -317,19 +330,21 @@ def tune(
                 why = f"stopped at update {ill['stopped']['update']}: {ill['stopped']['cause']}: {ill['stopped']['message']}"
                 tell({"kind": "note", "text": f"rate {rate:g} is out: {why}"})
                 scores[rate] = None
-                continue
-            model: Tuned = run.model.build(run.frontend)
-            load_weights(checkpoints(folder)[-1], model)
-            model = model.to(engine.device).eval()
-            outputs = rows.ask(goal, model, dev, engine.device)
-            score = goal.judge(dev, outputs).counts.value
-            scores[rate] = score
-            signed = score if goal.higher_is_better else -score
-            if best is None or signed > best[0]:
-                best = signed, rate, folder, model, outputs
+            else:
+                model: Tuned = run.model.build(run.frontend)
+                load_weights(checkpoints(folder)[-1], model)
+                model = model.to(engine.device).eval()
+                outputs = rows.ask(goal, model, dev, engine.device)
+                score = goal.judge(dev, outputs).counts.value
+                scores[rate] = score
+                signed = score if goal.higher_is_better else -score
+                if best is None or signed > best[0]:
+                    best = signed, rate, folder, model, outputs
+            if not waiting and rates is None and best is not None and len(scores) < len(own) + FURTHER:
+                waiting = beyond(list(scores), best[1])
         if best is None:
             raise OvertureError(
-                f"fine-tuning fell ill at every rate ({', '.join(f'{r:g}' for r in rates)}): the notes above say of what"
+                f"fine-tuning fell ill at every rate ({', '.join(f'{r:g}' for r in scores)}): the notes above say of what"
             )
         _, rate, folder, model, of_dev = best
         of_test = rows.ask(goal, model, test, engine.device)
@@ -342,7 +357,7 @@ def tune(
         judged.references,
         judged.hypotheses,
         rate=rate,
-        dev=scores,
+        dev=dict(sorted(scores.items())),
         dev_curve=[],
         layer_weights=[],
         left_out=goal.left_out,

@@ -76,7 +76,7 @@ def finetune(
     units: Kind = "characters",
     size: int = 200,
     language: str | None = None,
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] | None = None,
     updates: int = UPDATES,
     schedule: Schedule = Schedule(),  # noqa: B008  # frozen
     augment: WaveAugment | None = None,
@@ -149,6 +149,7 @@ def finetune(
         home=home,
         tell=tell,
         rates=rates,
+        own=RATES,
         updates=updates,
         seed=seed,
         schedule=schedule,

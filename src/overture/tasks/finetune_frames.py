@@ -88,7 +88,7 @@ def finetune(
     tell: Callable[[dict[str, Any]], None],
     target: str = "text",
     aligner: Aligner | None = None,
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] | None = None,
     updates: int = UPDATES,
     schedule: Schedule = Schedule(),  # noqa: B008  # frozen
     seed: int = 0,
@@ -176,7 +176,7 @@ def finetune(
         higher_is_better=False,
     )
     tuned = tune(
-        goal, rows, start, dev=dev, test=test, home=home, tell=tell, rates=rates, updates=updates, seed=seed, schedule=schedule
+        goal, rows, start, dev=dev, test=test, home=home, tell=tell, rates=rates, own=RATES, updates=updates, seed=seed, schedule=schedule
     )  # fmt: skip
 
     few = np.cumsum(table.numpy("duration")[dev]) <= TUNING_SECONDS
