@@ -66,7 +66,7 @@ def check(
     )
     _print_stopped(console, result)
     console.print(f"result: {path}", soft_wrap=True)
-    page = write_comparison_report(result, folders, runs / f"{recipe}-claim.html", of_result(result, runs))
+    page = write_comparison_report(result, folders, runs / f"{stem}-claim.html", of_result(result, runs))
     console.print(f"report: {page}", soft_wrap=True)
 
 
