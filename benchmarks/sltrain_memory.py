@@ -3,7 +3,7 @@
 COMMAND   python benchmarks/sltrain_memory.py [--size 60M|130M|350M|1B|7B] [--rows 1]
 RUNTIME   3 minutes on two cores at 350M; 2 minutes on a GPU
 
-The network, rank and density of arXiv:2406.02214, 256 tokens a row. Four sides, each a process of its own, which at 350M have 18 GB together:
+The network, rank and density of arXiv:2406.02214, 256 tokens a row. Four sides, each a process of its own; at 350M their peaks add up to 17 GB:
   full           fp32 AdamW, all gradients at once: what `overture run` does by default
   sltrain        the same under the transform
   sltrain-8bit   with states of 8 bits, each parameter stepping in the backward pass (needs overture[bits])
