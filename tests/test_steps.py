@@ -1,8 +1,11 @@
 """Steps: named by what they are made of, made once, made again when a kill left them unfinished."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -59,7 +62,7 @@ def test_a_finished_step_is_not_made_again(tmp_path: Path) -> None:
     assert record["inputs"] == [f"first-{first.fingerprint}", f"second-{make('second').fingerprint}"]
     assert record["fingerprint"] == last.fingerprint and record["seconds"] >= 0
     assert last.perform(tmp_path) == folder and made == ["first", "second", "last"]
-    assert {p.name.split("-")[0] for p in tmp_path.iterdir()} == {"first", "second", "last"}
+    assert {p.name.split("-")[0] for p in tmp_path.glob("[!.]*")} == {"first", "second", "last"}
 
 
 def test_an_unfinished_step_is_made_again_and_finds_what_it_left(tmp_path: Path) -> None:
@@ -90,3 +93,23 @@ def test_a_step_whose_input_is_gone_has_it_made_again_only(tmp_path: Path) -> No
     (tmp_path / f"below-{below.fingerprint}" / "step.json").unlink()
     above.perform(tmp_path)
     assert made == ["below", "above", "below"]
+
+
+def test_who_asks_for_what_is_being_made_waits_for_it(tmp_path: Path) -> None:
+    made: list[int] = []
+    begun = Barrier(2)
+
+    def fill(folder: Path) -> None:
+        begun.wait(10)  # the other one asks now
+        time.sleep(0.2)
+        made.append(1)
+        (folder / "data").write_text("whole")
+
+    def second() -> str:
+        begun.wait(10)
+        return (Step("features", {}, fill).perform(tmp_path) / "data").read_text()
+
+    with ThreadPoolExecutor(2) as pool:
+        first, other = pool.submit(Step("features", {}, fill).perform, tmp_path), pool.submit(second)
+        assert other.result() == "whole" and (first.result() / "step.json").exists()
+    assert made == [1]

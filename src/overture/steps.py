@@ -2,7 +2,7 @@
 
 A recipe of several stages (features, k-means, labels, next iteration) or a study (calibrate, pre-train, judge) is a small graph
 of steps. `step.json` is written last, so a folder without it is unfinished: the step is run again and finds what
-it left, which is how a killed study goes on where it was.
+it left, which is how a killed study goes on where it was. A process that asks for what another one is making waits for it.
 """
 
 import time
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from overture import jsonfile
 from overture.config import fingerprint, to_dict
@@ -39,16 +41,19 @@ class Step:
         for step in self.inputs:
             step.perform(home)
         folder = self.folder(home)
-        if not self.done(home):
-            folder.mkdir(parents=True, exist_ok=True)
-            begun = time.perf_counter()
-            self.make(folder)
-            record = {
-                "name": self.name,
-                "fingerprint": self.fingerprint,
-                "made_of": to_dict(self.made_of),
-                "inputs": [i.folder(home).name for i in self.inputs],
-                "seconds": time.perf_counter() - begun,
-            }
-            jsonfile.write(folder / "step.json", record)
+        if self.done(home):
+            return folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / f".{folder.name}.lock"):
+            if not self.done(home):  # by another process, while this one waited
+                begun = time.perf_counter()
+                self.make(folder)
+                record = {
+                    "name": self.name,
+                    "fingerprint": self.fingerprint,
+                    "made_of": to_dict(self.made_of),
+                    "inputs": [i.folder(home).name for i in self.inputs],
+                    "seconds": time.perf_counter() - begun,
+                }
+                jsonfile.write(folder / "step.json", record)
         return folder
