@@ -114,5 +114,13 @@ def test_a_word_that_nobody_knows_is_named(overture) -> None:
     assert found.status == 1 and "'zxqv' cannot be read: words that the dictionary lacks. Write it out" in found.err
 
 
+def test_who_goes_on_with_a_recording_needs_one(overture) -> None:
+    found = overture(*SAY[:4], "-o", "wrong.wav")
+    assert found.status == 1 and "this generator goes on with a recording: name one with --voice" in found.err
+    found = overture(*SAY[:4], *SAY[6:], "-o", "wrong.wav")
+    assert found.status == 1 and "--voice-text says the words of a recording, and --voice names none" in found.err
+    assert not Path("wrong.wav").exists()
+
+
 def test_another_rate_is_another_mel() -> None:
     assert replace(VocoderMel(), rate=22_050) != generator(Path("flow-tts")).mel == VocoderMel()

@@ -110,3 +110,18 @@ def test_a_run_of_a_speaker_encoder_is_one(tmp_path: Path) -> None:
     with torch.no_grad():
         np.testing.assert_allclose(found, model.embed(frames, torch.tensor([frames.shape[1]])).numpy(), atol=1e-6)
     assert front.weights == weights_fingerprint(model.state_dict())
+    nobody = front.drawn(0)  # behind the ReLU of this encoder no number is below 0
+    assert nobody.shape == (1, 16) and (nobody >= 0).all()
+
+
+def test_nobodys_voice_is_on_the_sphere_and_where_the_encoders_vectors_are(tmp_path: Path) -> None:
+    drawn = np.concatenate([SpeakerVectors().drawn(seed) for seed in range(200)])
+    assert drawn.shape == (200, 256) and drawn.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, rtol=1e-5)
+    assert (drawn >= 0).all()  # as of the published encoder, which ends in a ReLU
+    np.testing.assert_array_equal(SpeakerVectors().drawn(3)[0], drawn[3])
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"model": {"embedding": 64, "head": "projection"}}}))
+    both = np.concatenate([SpeakerVectors(encoder=str(tmp_path)).drawn(seed) for seed in range(200)])
+    assert both.shape == (200, 64) and 0.45 < (both < 0).mean() < 0.55  # without one any sign is as likely
+    with pytest.raises(OvertureError, match="cannot be drawn where voices are mean spectrograms"):
+        MeanMel().drawn(0)

@@ -8,7 +8,7 @@ import torch
 
 from overture.data.normal_mel import NormalMel
 from overture.data.vocoder_mel import VocoderMel
-from overture.data.voices import MeanMel
+from overture.data.voices import MeanMel, SpeakerVectors
 from overture.errors import OvertureError
 from overture.models.free_running import FreeRunning
 from overture.models.synthesiser import Synthesiser, symbols
@@ -62,3 +62,15 @@ def test_what_does_not_end_and_what_cannot_be_read_are_refused(voice: VectorVoic
         endless.mels(TEXTS, reference(0))
     with pytest.raises(OvertureError, match="'zxqv' cannot be read"):
         voice.mels(["The zxqv."], reference(0))
+
+
+def test_without_a_reference_nobody_speaks_in_the_voice_of_the_seed(
+    voice: VectorVoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SpeakerVectors, "dim", 80)
+    nobody = replace(voice, voices=SpeakerVectors())
+    (made,) = nobody.mels(TEXTS[:1], None)
+    (spoken,) = voice.free.speak(voice.model, [symbols(pronounced(TEXTS[0]))], SpeakerVectors().drawn(0), [0])
+    np.testing.assert_allclose(made, voice.frontend.log_mel(spoken.frames), rtol=1e-5, atol=1e-5)
+    (other,) = replace(nobody, free=replace(nobody.free, seed=1)).mels(TEXTS[:1], None)
+    assert made.shape != other.shape or not np.allclose(made, other, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The verb that speaks: a text and a recording of a voice in, a recording of the text in that voice out."""
+"""The verb that speaks: a text and a recording of a voice (or none) in, a recording of the text in that voice out."""
 
 import time
 from pathlib import Path
@@ -16,8 +16,14 @@ def speak(
     model: Annotated[
         Path, typer.Option("--with", metavar="RUN", help="A trained run that speaks, such as one of flow-tts.")
     ],
-    voice: Annotated[Path, typer.Option(metavar="FILE", help="A recording of who shall say it, 3 to 10 s.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to: .wav, .flac, .ogg or .opus.")],
+    voice: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A recording of who shall say it, 3 to 10 s. Default: nobody, in a voice that --seed draws (sv2tts).",
+        ),
+    ] = None,
     voice_text: Annotated[
         str | None, typer.Option(help="What that recording says, for a generator that goes on with it (flow-tts).")
     ] = None,
@@ -27,12 +33,14 @@ def speak(
     steps: Annotated[
         int | None, typer.Option(help="Evaluations of a generator that follows a flow: fewer are faster. Default: 32.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of its noise: another seed says it another way.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of its noise, and of a voice of nobody: another seed says it another way.")
+    ] = 0,
     existing: Annotated[
         Literal["error", "replace"], typer.Option(help="What an output that is already there does.")
     ] = "error",
 ) -> None:
-    """Say a text in the voice of a recording."""
+    """Say a text in the voice of a recording, or of nobody."""
     from rich.console import Console
 
     if out.suffix.lower() not in SUFFIXES:
@@ -43,7 +51,9 @@ def speak(
     from overture.speak.waves import vocoder as opened
     from overture.speak.write import write
 
-    reference = Reference.read(voice, voice_text)
+    if voice is None and voice_text is not None:
+        raise OvertureError("--voice-text says the words of a recording, and --voice names none")
+    reference = None if voice is None else Reference.read(voice, voice_text)
     speaker = generator(model, steps=steps, seed=seed)
     waves = opened(vocoder, speaker.mel)
     begun = time.perf_counter()

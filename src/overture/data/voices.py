@@ -44,6 +44,12 @@ class MeanMel:
 
         return np.asarray(NormalMel()(wave).mean(0, keepdims=True), dtype=np.float32)
 
+    def drawn(self, seed: int) -> "np.ndarray":
+        """Raises OvertureError: means of spectrograms are no sphere that a voice could be drawn from."""
+        raise OvertureError(
+            "a voice cannot be drawn where voices are mean spectrograms (data.voices): name a recording of one with --voice"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakerVectors:
@@ -93,6 +99,18 @@ class SpeakerVectors:
                     f"({self.weights}): it has changed since. Give the command again"
                 )
             return np.asarray(embed(wave)[None], dtype=np.float32)
+
+    def drawn(self, seed: int) -> "np.ndarray":
+        """The vector of nobody (the paper's fictitious speakers), (1, E) float32 of length 1: any direction is as likely.
+
+        Behind a ReLU an encoder's vectors have no number below 0, and neither has this one. Raises OvertureError, see `dim`.
+        """
+        import numpy as np
+
+        vector = np.random.default_rng(seed).standard_normal((1, self.dim))
+        if self.encoder == PUBLISHED or _config(self.encoder)["model"]["head"] == "relu":
+            vector = np.abs(vector)
+        return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
 def _config(folder: str) -> dict[str, Any]:

@@ -58,17 +58,17 @@ class Generator(Protocol):
     def mel(self) -> VocoderMel:
         """The convention of its spectrograms: a vocoder of another one cannot make waves of them."""
 
-    def mels(self, texts: Sequence[str], reference: Reference) -> list[np.ndarray]:
-        """Of each text a log-mel (T, F) float32 in `mel`, which does not depend on the other texts.
+    def mels(self, texts: Sequence[str], reference: Reference | None) -> list[np.ndarray]:
+        """Of each text a log-mel (T, F) float32 in `mel`, which does not depend on the other texts. Without a reference in a voice of nobody.
 
-        Raises OvertureError for a text that it cannot read and for a reference that it can make nothing of.
+        Raises OvertureError for a text that it cannot read, for a reference that it can make nothing of, and without one where it needs one.
         """
 
 
 def generator(folder: Path, *, steps: int | None = None, seed: int = 0) -> Generator:
     """The synthesiser of a run folder, on a GPU where there is one.
 
-    steps: evaluations of the network an utterance, for one that follows a flow (None: 32). seed: of its noise.
+    steps: evaluations of the network an utterance, for one that follows a flow (None: 32). seed: of its noise, and of a voice of nobody.
     Raises OvertureError for a run that does not speak.
     """
     from overture.data.normal_mel import NormalMel

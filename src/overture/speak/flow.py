@@ -74,8 +74,12 @@ class FlowVoice:
     def mel(self) -> VocoderMel:
         return self.frontend.plain
 
-    def mels(self, texts: Sequence[str], reference: Reference) -> list[np.ndarray]:
+    def mels(self, texts: Sequence[str], reference: Reference | None) -> list[np.ndarray]:
         """Raises OvertureError also without the words of the reference, and for a clause that is too long; MissingExtra without the aligner."""
+        if reference is None:
+            raise OvertureError(
+                "this generator goes on with a recording: name one with --voice, and its words with --voice-text"
+            )
         voice = self.voice(reference)
         parts = [self._parts(text, voice) for text in texts]
         prompts = [

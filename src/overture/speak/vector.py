@@ -1,6 +1,7 @@
 """A voice by a vector: the network says phones as whoever a speaker encoder hears in the reference (SV2TTS, Jia et al. 2018, arXiv:1806.04558).
 
-What the reference says need not be known. Phones of a text are those of the aligner's dictionary; how long they last the network decides.
+What the reference says need not be known; without one a vector is drawn, and nobody's voice speaks (the paper's fictitious speakers). Phones of
+a text are those of the aligner's dictionary; how long they last the network decides.
 """
 
 from collections.abc import Sequence
@@ -49,9 +50,12 @@ class VectorVoice:
     def mel(self) -> VocoderMel:
         return self.frontend.plain
 
-    def mels(self, texts: Sequence[str], reference: Reference) -> list[np.ndarray]:
+    def mels(self, texts: Sequence[str], reference: Reference | None) -> list[np.ndarray]:
         """Raises OvertureError also where the network does not come to an end of itself, and MissingExtra without the aligner."""
-        voice = self.voices(reference.at(self.voices.rate))  # (1, E)
+        if reference is None:
+            voice = self.voices.drawn(self.free.seed)  # (1, E)
+        else:
+            voice = self.voices(reference.at(self.voices.rate))
         ids = [symbols(pronounced(text)) for text in texts]
         spoken = self.free.speak(self.model, ids, voice.repeat(len(ids), 0), [0] * len(ids))
         for text, found in zip(texts, spoken):
