@@ -27,7 +27,7 @@ from overture.report import sounds
 from overture.run import Run
 from overture.steps import Step
 from overture.study import Arm, Claim, Study
-from overture.tasks import EVENTS
+from overture.tasks import METRICS
 from overture.trials import Labelled, Rows
 from overture.verdicts import Pairs, Score, measured, verdict, verdict_on
 
@@ -93,7 +93,7 @@ class Laboratory:
         if (folder / sounds.FOLDER / sounds.LIST).exists():
             detail["audio"] = str(folder.relative_to(self.home))
         predictions = pq.read_table(folder / "predictions.parquet")
-        events = predictions.column(EVENTS[task.metric]).to_numpy()
+        events = predictions.column(METRICS[task.metric].counted).to_numpy()
         gap = trial.trial.gap
         groups = None if gap is None else values_of(table.take(rows["test"]), gap[0])
         return Score(detail["value"], events, predictions.column("total").to_numpy(), detail, groups)

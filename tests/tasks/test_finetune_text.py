@@ -113,7 +113,6 @@ def goal_of(run: Run) -> Goal:
         outputs=outputs,
         judge=one_by_one(lambda rows: [], lambda logits: "", accuracy),
         metric="accuracy",
-        higher_is_better=True,
     )
 
 

@@ -3,13 +3,13 @@
 import pytest
 
 from overture.errors import OvertureError
-from overture.tasks import TASKS, find_task
+from overture.tasks import METRICS, TASKS, find_task
 
 
 def test_tasks_are_consistent():
     for name, task in TASKS.items():
         assert task.name == name and task.target in task.columns
-        assert task.higher_is_better == (task.metric in ("accuracy", "map", "f1", "closure", "mos", "similarity"))
+        assert task.metric in METRICS and task.metric_name
         assert task.closed_set == bool(task.shared) and (not task.closed_set or task.shared == (task.target,))
         assert not set(task.shared) & set(task.disjoint + task.disjoint_if_possible)
     with pytest.raises(OvertureError, match="'speaker-id'"):

@@ -18,38 +18,31 @@ from overture.errors import OvertureError, near
 if TYPE_CHECKING:
     from overture.run import Run
 
+
+@dataclass(frozen=True)
+class Metric:
+    """A score, a sum over rows divided by another."""
+
+    written_out: str  # as tables and reports call it
+    counted: str  # the column of predictions that holds what is summed, of each row
+    higher_is_better: bool
+
+
 METRICS = {
-    "accuracy": "accuracy",
-    "cer": "character error rate",
-    "wer": "word error rate",
-    "map": "mean average precision",
-    "f1": "F1 of spans",
-    "score": "mean score of samples",
-    "bits": "bits per character",
-    "nats": "nats per masked token",
-    "closure": "share of the gap to text that is closed",
-    "share": "share of answers",
-    "hter": "half total error rate",
-    "mel": "log-mel distance",
-    "mos": "opinion score, guessed",
-    "similarity": "likeness of the voice",
-}  # as tables and reports call them
-# The column of predictions that holds, of each row, what is counted.
-EVENTS = {
-    "accuracy": "correct",
-    "cer": "errors",
-    "wer": "errors",
-    "map": "average_precision",
-    "f1": "twice_right",
-    "score": "score",
-    "bits": "bits",
-    "nats": "nats",
-    "closure": "closed",
-    "share": "counted",
-    "hter": "wrong",
-    "mel": "distance",
-    "mos": "opinion",
-    "similarity": "cosine",
+    "accuracy": Metric("accuracy", "correct", True),
+    "cer": Metric("character error rate", "errors", False),
+    "wer": Metric("word error rate", "errors", False),
+    "map": Metric("mean average precision", "average_precision", True),
+    "f1": Metric("F1 of spans", "twice_right", True),
+    "score": Metric("mean score of samples", "score", False),
+    "bits": Metric("bits per character", "bits", False),
+    "nats": Metric("nats per masked token", "nats", False),
+    "closure": Metric("share of the gap to text that is closed", "closed", True),
+    "share": Metric("share of answers", "counted", False),
+    "hter": Metric("half total error rate", "wrong", False),
+    "mel": Metric("log-mel distance", "distance", False),
+    "mos": Metric("opinion score, guessed", "opinion", True),
+    "similarity": Metric("likeness of the voice", "cosine", True),
 }
 
 
@@ -75,23 +68,7 @@ class Task:
         "copied",
         "synthesised",
     ]  # which part of this room judges it
-    metric: Literal[
-        "accuracy",
-        "cer",
-        "wer",
-        "map",
-        "f1",
-        "score",
-        "bits",
-        "nats",
-        "closure",
-        "share",
-        "hter",
-        "mel",
-        "mos",
-        "similarity",
-    ]
-    higher_is_better: bool
+    metric: str  # of METRICS
     disjoint: tuple[str, ...]  # columns whose values train, dev and test may not share
     disjoint_if_possible: tuple[str, ...] = ()  # the same, where the corpus has the column and enough values of it
     shared: tuple[str, ...] = ()  # columns whose values every part must have
@@ -114,9 +91,14 @@ class Task:
         return judges.get(self.metric) if self.features in ("copied", "synthesised") else None
 
     @property
+    def higher_is_better(self) -> bool:
+        """As its metric is."""
+        return METRICS[self.metric].higher_is_better
+
+    @property
     def metric_name(self) -> str:
         """As tables and reports call it."""
-        written_out = METRICS[self.metric]
+        written_out = METRICS[self.metric].written_out
         return f"{self.name} {written_out}" if self.features == "aligned" else written_out
 
 
@@ -130,7 +112,6 @@ TASKS: dict[str, Task] = {
             columns=("speaker",),
             features="pooled",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=(),  # a row is in one part only, always
             disjoint_if_possible=("text",),
             shared=("speaker",),
@@ -142,7 +123,6 @@ TASKS: dict[str, Task] = {
             columns=("speaker",),
             features="verified",
             metric="hter",
-            higher_is_better=False,
             disjoint=("speaker",),
         ),
         Task(
@@ -152,7 +132,6 @@ TASKS: dict[str, Task] = {
             columns=("text",),
             features="pooled",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=(),
             disjoint_if_possible=("speaker",),
             shared=("text",),
@@ -164,7 +143,6 @@ TASKS: dict[str, Task] = {
             columns=("label",),
             features="pooled",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=(),
             disjoint_if_possible=("kit",),
             shared=("label",),
@@ -176,7 +154,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="frames",
             metric="cer",
-            higher_is_better=False,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -186,7 +163,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="aligned",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -196,7 +172,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="finetune",
             metric="cer",
-            higher_is_better=False,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -206,7 +181,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="finetune",
             metric="wer",
-            higher_is_better=False,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -216,7 +190,6 @@ TASKS: dict[str, Task] = {
             columns=("text",),
             features="finetune",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=(),
             disjoint_if_possible=("speaker",),
             shared=("text",),
@@ -228,7 +201,6 @@ TASKS: dict[str, Task] = {
             columns=("speaker",),
             features="finetune",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=(),
             disjoint_if_possible=("text",),
             shared=("speaker",),
@@ -240,7 +212,6 @@ TASKS: dict[str, Task] = {
             columns=("label",),
             features="finetune",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=(),
             disjoint_if_possible=("kit",),
             shared=("label",),
@@ -252,7 +223,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "label"),
             features="finetune",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=("text",),
             shared=("label",),
             reads="text",
@@ -264,7 +234,6 @@ TASKS: dict[str, Task] = {
             columns=("question", "text", "label"),
             features="finetune",
             metric="map",
-            higher_is_better=True,
             disjoint=("question",),
             reads="text",
         ),
@@ -275,7 +244,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "spans"),
             features="finetune",
             metric="f1",
-            higher_is_better=True,
             disjoint=("text",),
             reads="text",
         ),
@@ -286,7 +254,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "pep8"),
             features="written",
             metric="score",
-            higher_is_better=False,
             disjoint=("text",),
             reads="text",
         ),
@@ -297,7 +264,6 @@ TASKS: dict[str, Task] = {
             columns=("text",),
             features="written",
             metric="bits",
-            higher_is_better=False,
             disjoint=("text",),
             reads="text",
         ),
@@ -308,7 +274,6 @@ TASKS: dict[str, Task] = {
             columns=("text",),
             features="way",
             metric="bits",
-            higher_is_better=False,
             disjoint=("text",),
             reads="text",
         ),
@@ -319,7 +284,6 @@ TASKS: dict[str, Task] = {
             columns=("text",),
             features="masked",
             metric="nats",
-            higher_is_better=False,
             disjoint=("text",),
             reads="text",
         ),
@@ -330,7 +294,6 @@ TASKS: dict[str, Task] = {
             columns=("text",),
             features="choice",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=("text",),
             reads="text",
         ),
@@ -341,7 +304,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "continuation", "speaker"),
             features="spoken",
             metric="closure",
-            higher_is_better=True,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -351,7 +313,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="spoken",
             metric="accuracy",
-            higher_is_better=True,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -361,7 +322,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="spoken",
             metric="share",
-            higher_is_better=False,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -371,7 +331,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="spoken",
             metric="wer",
-            higher_is_better=False,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -381,7 +340,6 @@ TASKS: dict[str, Task] = {
             columns=("audio", "speaker"),
             features="copied",
             metric="mel",
-            higher_is_better=False,
             disjoint=("speaker",),
         ),
         Task(
@@ -391,7 +349,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="copied",
             metric="wer",
-            higher_is_better=False,
             disjoint=("speaker",),
         ),
         Task(
@@ -401,7 +358,6 @@ TASKS: dict[str, Task] = {
             columns=("audio", "speaker"),
             features="copied",
             metric="mos",
-            higher_is_better=True,
             disjoint=("speaker",),
         ),
         Task(
@@ -411,7 +367,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="synthesised",
             metric="wer",
-            higher_is_better=False,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -421,7 +376,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="synthesised",
             metric="similarity",
-            higher_is_better=True,
             disjoint=("speaker", "text"),
         ),
         Task(
@@ -431,7 +385,6 @@ TASKS: dict[str, Task] = {
             columns=("text", "speaker"),
             features="synthesised",
             metric="mos",
-            higher_is_better=True,
             disjoint=("speaker", "text"),
         ),
     )

@@ -34,6 +34,7 @@ from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.models.tuned import LatentMask, Tuned, can_hide
 from overture.run import Data, Labelled, Loop, ModelSpec, Objective, Optim, Plan, Player, Run
+from overture.tasks import METRICS
 from overture.tasks.ctc import Infeasible
 from overture.tasks.metrics import Counts
 from overture.tasks.probe import ProbeResult, check_parts, scored, strings
@@ -95,8 +96,7 @@ class Goal:
         [Tuned, Batch], list[np.ndarray]
     ]  # what the model makes of each utterance, or document, of a batch
     judge: Callable[[np.ndarray, Sequence[np.ndarray]], "Judged"]  # rows, their outputs -> how good these are
-    metric: str
-    higher_is_better: bool
+    metric: str  # of METRICS
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def tune(
                 outputs = rows.ask(goal, model, dev, engine.device)
                 score = goal.judge(dev, outputs).counts.value
                 scores[rate] = score
-                signed = score if goal.higher_is_better else -score
+                signed = score if METRICS[goal.metric].higher_is_better else -score
                 if best is None or signed > best[0]:
                     best = signed, rate, folder, model, outputs
             if not waiting and rates is None and best is not None and len(scores) < len(own) + FURTHER:

@@ -133,6 +133,5 @@ def finetune(
             count=metrics.accuracy,
         ),
         metric="accuracy",
-        higher_is_better=True,
     )
     return tune(goal, rows, start, dev=dev, test=test, tell=tell, **sweep)

@@ -138,7 +138,6 @@ def finetune(
             count=metrics.cer,
         ),
         metric="cer",
-        higher_is_better=False,
     )
     tuned = tune(
         goal,

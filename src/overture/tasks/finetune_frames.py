@@ -173,7 +173,6 @@ def finetune(
             count=metrics.wer,
         ),
         metric="wer",
-        higher_is_better=False,
     )
     tuned = tune(
         goal, rows, start, dev=dev, test=test, home=home, tell=tell, rates=rates, own=RATES, updates=updates, seed=seed, schedule=schedule

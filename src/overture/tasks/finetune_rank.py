@@ -176,6 +176,5 @@ def finetune(
         outputs=outputs,
         judge=lambda chosen, scores: ranks(table, target, chosen, np.array(scores)),
         metric="map",
-        higher_is_better=True,
     )
     return tune(goal, rows, start, dev=dev, test=test, tell=tell, **sweep)

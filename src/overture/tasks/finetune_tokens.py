@@ -116,7 +116,6 @@ def finetune(
         outputs=outputs,
         judge=judge,
         metric="f1",
-        higher_is_better=True,
     )
     return tune(goal, rows, start, dev=dev, test=test, tell=tell, **sweep)
 

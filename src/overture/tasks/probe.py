@@ -28,7 +28,7 @@ from torch import Tensor
 
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.tasks import EVENTS, metrics
+from overture.tasks import METRICS, metrics
 from overture.tasks.ctc import Infeasible
 from overture.tasks.features import Frames
 from overture.tasks.metrics import Counts, GroupRow, Interval
@@ -68,7 +68,7 @@ class ProbeResult:
             layer_weights=[],
             seconds=time.perf_counter() - began,
             counts=counts,
-            predictions=pa.table({**columns, EVENTS[metric]: counts.events, "total": counts.totals}),
+            predictions=pa.table({**columns, METRICS[metric].counted: counts.events, "total": counts.totals}),
             infeasible=[],
         )
 
@@ -290,7 +290,7 @@ def scored(
                 "id": pa.array([str(i) for i in table.numpy("id")[test]]),
                 "reference": pa.array(references, pa.string()),
                 "hypothesis": pa.array(hypotheses, pa.string()),
-                EVENTS[metric]: pa.array(counts.events),
+                METRICS[metric].counted: pa.array(counts.events),
                 "total": pa.array(counts.totals),
             }
         ),

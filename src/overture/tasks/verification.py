@@ -23,7 +23,7 @@ from overture.data.batch import States
 from overture.data.source import Source
 from overture.data.table import Table
 from overture.errors import OvertureError
-from overture.tasks import EVENTS, features, metrics
+from overture.tasks import METRICS, features, metrics
 from overture.tasks.metrics import Counts, Interval
 from overture.tasks.probe import ProbeResult, strings
 
@@ -112,7 +112,7 @@ def verify(
                 "id": pa.array(trials.names),
                 "reference": pa.array([str(int(n)) for n in np.bincount(trials.speaker)]),  # recordings
                 "hypothesis": pa.array([""] * len(refused)),
-                EVENTS["hter"]: pa.array(counts.events),
+                METRICS["hter"].counted: pa.array(counts.events),
                 "total": pa.array(counts.totals),
                 "refused": pa.array(refused),
                 "accepted": pa.array(accepted),
