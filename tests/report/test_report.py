@@ -340,6 +340,7 @@ def test_a_comparison_page_has_cost_groups_and_curves(tmp_path: Path) -> None:
             "tera": [
                 {"column": "gender", "value": "female", "n": 1021, "metric": 0.29, "ci95": [0.27, 0.31]},
                 {"column": "gender", "value": None, "n": 3, "metric": 0.34, "ci95": None},
+                {"column": "language", "value": "tlh", "n": 1024, "metric": 0.31, "ci95": [0.3, 0.32]},
             ]
         },
         also={"speaker accuracy": {"higher_is_better": True, "arms": {"tera": an_arm(0.7), "ssast": an_arm(0.8)}}},
@@ -354,6 +355,7 @@ def test_a_comparison_page_has_cost_groups_and_curves(tmp_path: Path) -> None:
         "Each arm in its own units",
     ):
         assert words in page.text, words
+    assert "tlh" not in page.text, "a column with one value says nothing that the table does not"
     assert "Loss, share of its start" in page.text, "losses of different recipes are on different scales"
     same = read(write_comparison_report(result, {"tera": runs["tera"]}, tmp_path / "d.html"))
     assert "share of its start" not in same.text
@@ -400,6 +402,20 @@ def a_comparison(**more: Any) -> dict[str, Any]:
         },
         **more,
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "task", "title"),
+    [
+        ("phone accuracy", "phone", "Phone accuracy"),
+        ("phone accuracy", "phone, 30 min", "Phone accuracy, 30 min"),
+        ("accuracy", "speaker", "Accuracy, speaker"),
+        ("accuracy", None, "Accuracy"),
+    ],
+)
+def test_a_task_that_its_metric_names_is_not_named_twice(metric: str, task: str | None, title: str) -> None:
+    of_task = {} if task is None else {"task": task, "of_task": task.partition(",")[0]}
+    assert measured(a_result(metric=metric, **of_task)).title == title
 
 
 def test_a_comparison_as_compare_writes_it(tmp_path: Path) -> None:

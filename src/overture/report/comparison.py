@@ -248,7 +248,7 @@ def _total(result: Mapping[str, Any]) -> str:
 
 
 def _groups(given: Mapping[str, Sequence[Mapping[str, Any]]], main: Measured) -> list[dict[str, Any]]:
-    """Group-wise rows as one table a column: values down, arms across."""
+    """Group-wise rows as one table a column: values down, arms across. A column with one value says nothing that the main table does not."""
     names = [arm.name for arm in main.arms if arm.name in given]
     digits = main.decimals
     tables: dict[str, dict[str, dict[str, Any]]] = {}
@@ -258,6 +258,8 @@ def _groups(given: Mapping[str, Sequence[Mapping[str, Any]]], main: Measured) ->
             tables.setdefault(str(row["column"]), {}).setdefault(value, {})[name] = row
     out = []
     for column, values in tables.items():
+        if len(values) < 2:
+            continue
         rows = []
         for value, by_arm in values.items():
             cells = [_group_cell(by_arm.get(name), digits) for name in names]
@@ -272,7 +274,7 @@ def _groups(given: Mapping[str, Sequence[Mapping[str, Any]]], main: Measured) ->
                 if name in by_arm and finite(by_arm[name]["metric"])
             ]
             gaps.append(fixed(max(found) - min(found), digits) if len(found) > 1 else "–")
-        out.append({"column": column, "arms": names, "rows": rows, "gaps": gaps if len(rows) > 1 else []})
+        out.append({"column": column, "arms": names, "rows": rows, "gaps": gaps})
     return out
 
 

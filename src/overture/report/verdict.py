@@ -108,7 +108,9 @@ class Measured:
 
     @property
     def title(self) -> str:
-        return self.metric[:1].upper() + self.metric[1:] + (f", {self.task}" if self.task else "")
+        """The metric and the task, which some metrics name themselves."""
+        task = self.task.removeprefix(self.of_task).lstrip(", ") if self.metric.startswith(self.of_task) else self.task
+        return self.metric[:1].upper() + self.metric[1:] + (f", {task}" if task else "")
 
     @property
     def direction(self) -> str:
