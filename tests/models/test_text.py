@@ -61,7 +61,7 @@ def test_vectors_of_gemma_are_scaled(gemma: Path) -> None:
 def test_a_published_decoder_is_the_one_of_its_folder(gemma: Path) -> None:
     net, theirs = model("gemma", gemma), AutoModelForCausalLM.from_pretrained(gemma).eval()
     assert net.causal and net.positions == 128 and net.vocabulary == 300 and len(net.layers) == 2
-    assert net.network.config._attn_implementation == "sdpa"
+    assert net.network.config._attn_implementation == "overture"
     assert (net.special.begin, net.special.end, net.special.pad) == (2, 5, 0)
     ids = torch.randint(6, small_lm.VOCABULARY, (2, 20))
     logits = net.logits(net.hidden(ids, LENGTHS))

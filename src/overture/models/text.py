@@ -212,7 +212,7 @@ def _read_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, attn_implementation="sdpa")
+        return AutoConfig.from_pretrained(folder, local_files_only=True, attn_implementation="overture")
     except (OSError, ValueError, KeyError) as error:
         raise OvertureError(f"{folder}: config.json cannot be read by transformers ({error})") from error
 

@@ -75,7 +75,7 @@ def default() -> Run:
         frontend=SpokenText(audio=EncoderStates(), tokens=tokens),
         model=SpeechText(adapter=ConvGlu(bottleneck=128), lm=Pretrained(model=GEMMA, dim=640)),
         players=(Player(objective=Answers(), optim=Optim(lr=1e-3, warmup=0.1, clip=1.0), parameters=ADAPTER),),
-        plan=Plan(update=1024.0, micro=512.0, longest_squared=2.0**17),
+        plan=Plan(update=1024.0, micro=1024.0, longest_squared=2.0**18),
         loop=Loop(updates=500, log_every=5, checkpoint_every=100),
     )
 
