@@ -107,7 +107,7 @@ class Laboratory:
         )  # fmt: skip
         result.write_predictions(folder / "predictions.parquet")
         if isinstance(result, Synthesised):
-            result.write_audio(folder / sounds.FOLDER)
+            sounds.write(folder, result.shown, result.shown_rate)
         record: dict[str, Any] = {
             "metric": result.metric,
             "value": result.value,

@@ -41,6 +41,19 @@ def heard(page: Page) -> list[tuple[str, np.ndarray, int]]:
     return found
 
 
+def test_what_is_written_is_listed_and_played(tmp_path: Path) -> None:
+    sounds.write(tmp_path, [("one", tone(200)), ("too loud", 5 * tone(300))], 8000)
+    info = sf.info(str(tmp_path / "audio" / "1.wav"))
+    assert (info.subtype, info.samplerate, info.frames) == ("PCM_16", 8000, 4000)
+    loudest = sf.read(str(tmp_path / "audio" / "1.wav"))[0].max()
+    assert loudest == pytest.approx(1.0, abs=1e-4)  # cut, not turned over
+    found = sounds.players({"arm": tmp_path})
+    assert [(caption, [name for name, _ in said]) for caption, said in found.groups] == [
+        ("one", ["arm"]),
+        ("too loud", ["arm"]),
+    ]
+
+
 def test_a_run_is_heard_to_the_sample(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "r")
     assert "Listen" not in read(write_run_report(folder)).text

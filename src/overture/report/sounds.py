@@ -6,12 +6,16 @@ sent: what does not fit below `MOST` bytes is left out of it, whole captions at 
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from overture import jsonfile
 from overture.errors import OvertureError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FOLDER, LIST = "audio", "index.json"
 KINDS = {b"RIFF": "audio/wav", b"OggS": "audio/ogg", b"fLaC": "audio/flac"}
@@ -24,6 +28,20 @@ class Players:
 
     groups: list[tuple[str, list[tuple[str, str]]]]  # caption -> whose it is, and the data of its file as an address
     left_out: int  # captions for which there was no room
+
+
+def write(folder: Path, made: "Sequence[tuple[str, np.ndarray]]", rate: int) -> None:
+    """The `audio/` of `folder`: captions and (N,) float32 waves at `rate` Hz, as 16-bit WAVs; what is louder than full scale is cut."""
+    import numpy as np
+    import soundfile as sf
+
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    listed = []
+    for number, (caption, wave) in enumerate(made):
+        file = f"{number}.wav"
+        sf.write(folder / FOLDER / file, np.clip(wave, -1.0, 1.0), rate, subtype="PCM_16")
+        listed.append({"caption": caption, "file": file})
+    jsonfile.write(folder / FOLDER / LIST, listed)
 
 
 def players(folders: Mapping[str, Path]) -> Players:

@@ -63,16 +63,6 @@ class Synthesised(ProbeResult):
     shown: tuple[tuple[str, np.ndarray], ...] = ()  # (caption, (N,) float32)
     shown_rate: int = HEARD.rate  # Hz
 
-    def write_audio(self, folder: Path) -> None:
-        """What is shown, as 16-bit wavs, and `index.json`: a list of {"caption", "file"}."""
-        folder.mkdir(parents=True, exist_ok=True)
-        listed = []
-        for number, (caption, wave) in enumerate(self.shown):
-            file = f"{number}.wav"
-            sf.write(folder / file, np.clip(wave, -1.0, 1.0), self.shown_rate, subtype="PCM_16")
-            listed.append({"caption": caption, "file": file})
-        jsonfile.write(folder / "index.json", listed)
-
 
 def chosen(task: Task, table: Table, test: np.ndarray, tell: Tell) -> list[Asked]:
     """Which of the rows `test` are made, at most `WAVES`: one of each speaker, then another of each.
