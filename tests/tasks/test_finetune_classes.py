@@ -14,9 +14,10 @@ from overture.data.features import LogMel, Waveform
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.models.tuned import unused
+from overture.rates import FURTHER
 from overture.recipes import get
 from overture.run import Run
-from overture.tasks.finetune import FURTHER, RATES, SPECAUGMENT, beyond
+from overture.tasks.finetune import RATES, SPECAUGMENT
 from overture.tasks.finetune_classes import Classifier, Classify, MeanHead, finetune
 from overture.train.engine import Engine
 from overture.train.loop import train
@@ -75,13 +76,6 @@ def test_two_voices_are_told_apart(pretraining: Run, table: Table, tmp_path: Pat
     again_told, tell = told()
     again = finetune(pretraining, None, table, **given, tell=tell, rates=(1e-5, 3e-3))
     assert not [r for r in again_told if r["kind"] == "update"] and again.predictions.equals(result.predictions)
-
-
-@pytest.mark.parametrize(
-    ("best", "following"), [(1e-3, [3e-3]), (1e-4, [3e-5]), (3e-4, [])], ids=["highest", "lowest", "between"]
-)
-def test_the_next_rate_lies_beyond_the_best_where_that_is_outermost(best: float, following: list[float]) -> None:
-    assert beyond(RATES, best) == following
 
 
 def test_a_sweep_goes_on_beyond_its_ends_unless_it_is_told_its_rates(

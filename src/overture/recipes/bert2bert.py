@@ -143,7 +143,7 @@ def claim() -> Claim:
         deviations=(
             f"{UPDATES:,} updates of 24 stretches of package descriptions at 4 layers of D=128 stand for 40 epochs of BERT-base.",
             f"The small network, 2 layers of D=64, has had {SOURCE:,} updates; the one that is stacked has the full width, and has cost more.",
-            "The masked-token loss alone is judged, each arm at the better of two rates, but stages at 1e-3; GLUE and GPT are left out.",
+            "The masked-token loss alone is judged, each arm at the best of its rates, but stages at 1e-3; GLUE and GPT are left out.",
             "The stage of sub-models warms up and decays for itself; the paper has one schedule over both.",
         ),
     )

@@ -132,7 +132,7 @@ def claim() -> Claim:
         expected_also=tuple(("held-out", a, b) for a, b in (*ALSO, ("SLTrain", "sparse, as many"))),
         deviations=(
             "700 updates of 4,096 tokens of package descriptions at 4 layers of D=128 stand for 1.1 B tokens of C4 at 8 of 512.",
-            "Each arm has the better of two rates by the development rows of one seed.",
+            "Each arm has the best of its rates by the development rows of one seed.",
         ),
     )
 

@@ -11,7 +11,6 @@ The rates share what does not depend on them: recordings are read and features c
 a run that has ended is neither trained nor prepared again.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from overture.data.source import Cached, collate
 from overture.data.table import Table
 from overture.errors import OvertureError
 from overture.models.tuned import LatentMask, Tuned, can_hide
+from overture.rates import FURTHER, beyond
 from overture.run import Data, Labelled, Loop, ModelSpec, Objective, Optim, Plan, Player, Run
 from overture.tasks import METRICS
 from overture.tasks.ctc import Infeasible
@@ -40,7 +40,6 @@ from overture.tasks.metrics import Counts
 from overture.tasks.probe import ProbeResult, check_parts, scored, strings
 
 RATES = (1e-4, 3e-4, 1e-3)  # of classes, rankings and tags; recognisers have their own
-FURTHER = 2  # rates that are tried beyond a task's own, at most
 UPDATES = 300
 SPECAUGMENT = Alteration(time_share=0.1, time_width=0.2, time_zero=1.0, time_replace=0.0, noise_probability=0.0)
 BATCH_SECONDS = 60.0  # padded audio of a forward pass when scoring
@@ -245,12 +244,6 @@ def player_of(goal: Goal, encoder: Any, masked: bool, schedule: Schedule, rate: 
     )
 
 
-def beyond(tried: Sequence[float], best: float) -> list[float]:
-    """The rate to try next, half a decade (1, 3, 10, ...) beyond the `best` where that is the lowest or the highest of those tried; else none."""
-    outward = {max(tried): 1, min(tried): -1}.get(best)
-    return [] if outward is None else [float(f"{10 ** ((round(2 * math.log10(best)) + outward) / 2):.0e}")]
-
-
 def tune(
     goal: Goal,
     rows: Inputs,
@@ -270,7 +263,7 @@ def tune(
 ) -> Finetuned:
     """One training run a rate; the test rows' score of the one that is best on the development rows.
 
-    `rates`: to be tried, and no others; None: the task's `own`, and up to two beyond them while the best is an outermost one (`beyond`).
+    `rates`: to be tried, and no others; None: the task's `own`, and up to two beyond them while the best is an outermost one (`rates.beyond`).
     `start`: a run folder, or a checkpoint folder of transformers, whose weights the encoder starts from, relative to `home`; None:
     from scratch. Every run is kept under `home`, so a killed sweep goes on where it was. A rate at which training falls ill is
     out, and that is told. `micro_seconds`: of speech that is computed at once, where memory does not hold an update.
