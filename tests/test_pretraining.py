@@ -13,6 +13,7 @@ from overture.data.voices import SpeakerVectors
 from overture.models.origin import Origin
 from overture.pretraining import Pretraining
 from overture.recipes import get
+from overture.run import Grow
 from overture.study import Arm, Study, Trial
 from overture.trials import Labelled
 
@@ -54,6 +55,22 @@ def test_an_arm_is_told_voices_by_an_encoder_that_was_trained_before_it(tmp_path
     about = json.loads((tmp_path / own.folder_name / "run.json").read_text())
     assert about["voices"]["of"]["recipe"] == "ge2e" and about["voices"]["heard"][0]["corpus"] == first.data.corpus
     assert Origin.open(own.folder_name, tmp_path).heard[1] == about["voices"]["heard"][0]
+
+
+def test_how_far_weights_moved_is_not_told_of_what_was_grown(tmp_path: Path) -> None:
+    """Nothing of the smaller network has the larger one's shapes, so a distance to it would be 0, or of what did not grow alone."""
+    large = get("bert2bert:tiny")
+    large = replace(large, loop=replace(large.loop, updates=1))
+    small = replace(large, model=replace(large.model, dim=16, heads=1, ffn=32))  # type: ignore[type-var]
+    grown = Arm(name="grown", run=replace(large, grow=Grow(method="copy")), stages=(small,))
+    on = Arm(name="on", run=large, stages=(large,))
+    text = Study(corpus="embedded-text", arms=(grown, on), trials=(Trial(task="held-out-masked"),), seeds=(0,))
+    labelled = Labelled(text.trials[0], Table.open("embedded-text"), untold)
+    pretraining = Pretraining(text, [labelled.held], tmp_path, untold)
+    for arm in (grown, on):
+        pretraining.train(arm, 0)
+    far = pretraining.moved(on, 0)
+    assert pretraining.moved(grown, 0) is None and far is not None and far > 0
 
 
 def test_voices_may_be_heard_where_a_trial_says_so_but_no_row_of_it() -> None:

@@ -156,9 +156,10 @@ class Pretraining:
 
     def moved(self, arm: Arm, seed: int) -> float | None:
         """How far its own training took an arm from where it started: L2 distance over the parameters of the encoder, without heads and quantizers
-        of pre-training; None for an arm that did not train, or started from nothing."""
+        of pre-training; None for an arm that did not train, or started from nothing, or from a smaller network that was grown: that has no weights
+        to compare with."""
         own = self.own(arm, seed)
-        if arm.kind != "trained" or own.start is None:
+        if arm.kind != "trained" or own.start is None or own.grow is not None:
             return None
         from overture.models.origin import Origin
         from overture.models.tuned import unused

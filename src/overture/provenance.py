@@ -68,9 +68,10 @@ def of_trainings(
         },
         "heard": {arm: [_heard(folder) for folder in chains[0]] for arm, chains in folders.items()},
         "moved": {
-            arm.name: [pretraining.moved(arm, seed) for seed in study.seeds]
+            arm.name: far
             for arm in study.arms
             if arm.kind == "trained" and arm.stages and arm.name not in stopped
+            if None not in (far := [pretraining.moved(arm, seed) for seed in study.seeds])
         },
         "pretraining_watch": {arm: [_last_watched(chain[-1]) for chain in chains] for arm, chains in folders.items()},
         "cost_by_arm": {
